@@ -1,0 +1,26 @@
+"""Settings for the tests and for the examples in docstrings, made before anything is imported."""
+
+import os
+
+os.environ["MPLBACKEND"] = "Agg"
+
+import pytest
+from traits.etsconfig.api import ETSConfig
+
+ETSConfig.toolkit = "null"
+
+
+@pytest.fixture(autouse=True)
+def _doctest_surroundings(request):
+    """Run docstring examples in a folder of their own, with the usual names at hand."""
+    if not isinstance(request.node, pytest.DoctestItem):
+        yield
+        return
+    import hyperspy.api as hs
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    request.getfixturevalue("doctest_namespace").update(hs=hs, np=np)
+    request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
+    yield
+    plt.close("all")

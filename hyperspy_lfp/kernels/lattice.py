@@ -1,0 +1,363 @@
+r"""From geometric phases to deformation: reciprocal vectors, strain, rotation, lattice lengths.
+
+With :math:`I = \sum_k A_k \cos(2\pi g_k\cdot(r - u(r)))` the phases are
+:math:`P_k = -2\pi g_k\cdot u`, so that the Eulerian displacement gradient
+:math:`e_{ij} = \partial u_i/\partial x_j` is :math:`e = -(1/2\pi)\,G^{-1}\nabla P`, where the
+rows of G are the reciprocal vectors. The deformation gradient from the reference lattice to the
+image is :math:`F = (1 - e)^{-1}`.
+
+The coefficients are those of `hyperspy_lfp.kernels.lockin.plane_wave_fit`, in any one unit of
+length: ``(..., K, 4, y, x)``. Vectors and tensors are in (x, y) order, tensors along the two
+leading axes of what is returned. Relative to another reference than the given g, the phase
+gradient of the reference comes in as an array that broadcasts with the coefficients.
+
+References: M. J. Hÿtch, E. Snoeck, R. Kilaas, Ultramicroscopy 74 (1998) 131,
+:doi:`10.1016/S0304-3991(98)00035-7`; J. L. Rouvière, E. Sarigiannidou, Ultramicroscopy 106
+(2005) 1, :doi:`10.1016/j.ultramic.2005.06.001`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from hyperspy_lfp.kernels._arrays import get_array_module
+
+#: A pixel has a lattice where the amplitude is so many times the rms of the noise in it.
+_SIGNAL_TO_NOISE = 3.0
+
+
+class Deformation(NamedTuple):
+    """Eulerian displacement gradient with its noise."""
+
+    gradient: np.ndarray  # (2, 2, ..., y, x): e_ij = d u_i / d x_j
+    covariance: np.ndarray  # (3, ..., y, x): Q_xx, Q_yy, Q_xy
+
+
+def lattice_mask(coefficients, sigma, threshold):
+    """Where each reflection is strong enough to carry a phase.
+
+    Parameters
+    ----------
+    coefficients : array of shape (..., K, 4, y, x)
+    sigma : float
+        Standard deviation of the window, in the unit of length of the coefficients.
+    threshold : float
+        Smallest amplitude, in units of the typical amplitude of the frame's lattice (the mean
+        of the amplitude weighted by its square, which a large vacuum does not lower).
+
+    Returns
+    -------
+    bool array of shape (..., K, y, x)
+    """
+    xp = get_array_module(coefficients)
+    power = _power(coefficients[..., 0, :, :], xp)
+    amplitude = xp.sqrt(power)
+    total = xp.nansum(power, axis=(-2, -1), keepdims=True)
+    typical = xp.nansum(power * amplitude, axis=(-2, -1), keepdims=True) / xp.where(
+        total > 0, total, 1
+    )
+    # the variance of d/dx of noise is that of its value over 2 sigma^2
+    noise = coefficients[..., 3, :, :]
+    noise = sigma**2 * (noise.real + noise.imag)
+    return (amplitude > threshold * typical) & (power > _SIGNAL_TO_NOISE**2 * noise)
+
+
+def phase_gradient(coefficients):
+    """Gradient of the phase, shape (2, ..., K, y, x), (x, y) order, radian per unit of length."""
+    xp = get_array_module(coefficients)
+    value = coefficients[..., 0, :, :]
+    power = _power(value, xp)
+    safe = xp.where(power > 0, power, xp.nan)
+    return xp.stack(
+        [
+            (value.real * d.imag - value.imag * d.real) / safe
+            for d in (coefficients[..., 1, :, :], coefficients[..., 2, :, :])
+        ]
+    )
+
+
+def mean_phase_gradient(coefficients, region):
+    """Phase gradient averaged over a region, weighted with the squared amplitude.
+
+    Parameters
+    ----------
+    coefficients : array of shape (..., K, 4, y, x)
+    region : bool array of shape (y, x)
+
+    Returns
+    -------
+    array of shape (..., K, 2, 1, 1), real, (x, y) order
+        NaN where the region holds no valid pixel.
+    """
+    xp = get_array_module(coefficients)
+    value = xp.where(region, coefficients[..., 0, :, :], 0).astype(xp.complex128)
+    total = xp.nansum(_power(value, xp), axis=(-2, -1))
+    total = xp.where(total > 0, total, xp.nan)
+    moments = [
+        xp.nansum((xp.conj(value) * coefficients[..., i, :, :]).imag, axis=(-2, -1)) / total
+        for i in (1, 2)
+    ]
+    return xp.stack(moments, axis=-1)[..., None, None]
+
+
+def deformation(coefficients, g, sigma, reference=None, threshold=0.2):
+    """Eulerian displacement gradient by amplitude-weighted least squares over the reflections.
+
+    Parameters
+    ----------
+    coefficients : array of shape (..., K, 4, y, x)
+    g : array of shape (K, 2)
+        Reciprocal vectors the coefficients were demodulated with, (x, y) order.
+    sigma : float
+        Standard deviation of the window.
+    reference : array of shape (..., K, 2, 1 or y, 1 or x), optional
+        Phase gradient of the reference lattice; zero if it is that of the given g.
+    threshold : float
+        See `lattice_mask`.
+
+    Returns
+    -------
+    Deformation
+        With :math:`\\mathrm{cov}(e_{ij}, e_{kl}) = \\delta_{jl} Q_{ik}`. NaN where fewer than
+        two reflections that are not collinear are strong enough.
+    """
+    xp = get_array_module(coefficients)
+    gradient = phase_gradient(coefficients)
+    vectors = xp.asarray(g, dtype=xp.float64)[:, :, None, None]  # (K, 2, 1, 1)
+    if reference is not None:
+        gradient = gradient - xp.moveaxis(reference, -3, 0)
+        vectors = vectors + reference / (2 * np.pi)  # (..., K, 2, y or 1, x or 1)
+    gx, gy = vectors[..., 0, :, :], vectors[..., 1, :, :]
+    valid = lattice_mask(coefficients, sigma, threshold)
+    noise = coefficients[..., 3, :, :]
+    power = _power(coefficients[..., 0, :, :], xp)
+    # variance of the gradient of the phase, mean of its two components
+    variance = (noise.real + noise.imag) / 4 / xp.where(power > 0, power, xp.nan)
+    if len(g) == 2:
+        inverse, spread = _exact_inverse(gx, gy, variance, valid, xp)
+    else:
+        inverse, spread = _least_squares_inverse(gx, gy, variance, valid, xp)
+    factor = -1 / (2 * np.pi)
+    shape = np.broadcast_shapes(inverse[0].shape[:-3], gradient.shape[1:-3])
+    e = xp.empty((2, 2) + shape + coefficients.shape[-2:], dtype=xp.float32)
+    for i in (0, 1):
+        for j in (0, 1):
+            e[i, j] = factor * (inverse[i] * gradient[j]).sum(axis=-3)
+    return Deformation(e, (factor**2 * spread).astype(xp.float32))
+
+
+def _exact_inverse(gx, gy, variance, valid, xp):
+    """Inverse of the 2x2 matrix of g, and its covariance; NaN where a reflection is missing."""
+    det = gx[..., 0, :, :] * gy[..., 1, :, :] - gx[..., 1, :, :] * gy[..., 0, :, :]
+    row_x = xp.stack([gy[..., 1, :, :], -gy[..., 0, :, :]], axis=-3) / det[..., None, :, :]
+    row_y = xp.stack([-gx[..., 1, :, :], gx[..., 0, :, :]], axis=-3) / det[..., None, :, :]
+    both = xp.where(valid.all(axis=-3, keepdims=True), 1, xp.nan).astype(xp.float32)
+    spread = [(a * b * variance * both).sum(axis=-3) for a, b in _pairs(row_x, row_y)]
+    return (row_x * both, row_y * both), xp.stack(spread)
+
+
+def _least_squares_inverse(gx, gy, variance, valid, xp):
+    """The same for more than two reflections, weighted with the inverse variance."""
+    weight = xp.where(valid, 1 / xp.where(variance > 0, variance, xp.nan), 0)
+    weight = xp.where(xp.isfinite(weight), weight, 0)
+    xx, yy, xy = ((weight * a * b).sum(axis=-3) for a, b in _pairs(gx, gy))
+    det = xx * yy - xy**2
+    # collinear reflections leave the deformation undetermined: det / (xx yy) is sin^2
+    det = xp.where(det > 1e-4 * xx * yy, det, xp.nan)[..., None, :, :]
+    xx, yy, xy = (a[..., None, :, :] for a in (xx, yy, xy))
+    row_x = (yy * gx - xy * gy) * weight / det
+    row_y = (xx * gy - xy * gx) * weight / det
+    spread = [yy / det, xx / det, -xy / det]
+    return (row_x, row_y), xp.stack([s[..., 0, :, :] for s in spread])
+
+
+def _pairs(x, y):
+    return ((x, x), (y, y), (x, y))
+
+
+def deformation_gradient(e):
+    """F = (1 - e)^-1, shape (2, 2, ...)."""
+    xp = get_array_module(e)
+    det = (1 - e[0, 0]) * (1 - e[1, 1]) - e[0, 1] * e[1, 0]
+    return xp.stack(
+        [xp.stack([1 - e[1, 1], e[0, 1]]) / det, xp.stack([e[1, 0], 1 - e[0, 0]]) / det]
+    )
+
+
+def strain_components(e, definition):
+    """Strain and rotation from the Eulerian displacement gradient.
+
+    Parameters
+    ----------
+    e : array of shape (2, 2, ...)
+    definition : {"lattice", "eulerian", "finite"}
+        Relative to the reference lattice, H = F - 1; relative to the deformed lattice, e; or
+        U - 1 from the polar decomposition F = R U.
+
+    Returns
+    -------
+    array of shape (4, ...)
+        exx, eyy, exy (tensor shear) and rotation in radians, positive counter-clockwise as
+        displayed (y down).
+    """
+    xp = get_array_module(e)
+    if definition == "eulerian":
+        h = e
+    elif definition in ("lattice", "finite"):
+        h = deformation_gradient(e)
+        if definition == "finite":
+            return _polar(h, xp)
+        h[0, 0] -= 1
+        h[1, 1] -= 1
+    else:
+        raise ValueError(f"unknown definition {definition!r}")
+    return xp.stack([h[0, 0], h[1, 1], (h[0, 1] + h[1, 0]) / 2, (h[0, 1] - h[1, 0]) / 2])
+
+
+def _polar(f, xp):
+    rotation = xp.arctan2(f[0, 1] - f[1, 0], f[0, 0] + f[1, 1])
+    c, s = xp.cos(rotation), xp.sin(rotation)
+    # R = [[c, s], [-s, c]] turns counter-clockwise on a screen whose y points down; U = R^T F
+    return xp.stack(
+        [
+            c * f[0, 0] - s * f[1, 0] - 1,
+            s * f[0, 1] + c * f[1, 1] - 1,
+            (c * f[0, 1] - s * f[1, 1] + s * f[0, 0] + c * f[1, 0]) / 2,
+            rotation,
+        ]
+    )
+
+
+def strain_covariance(e, q, definition):
+    """Noise of the strain components to first order.
+
+    Parameters
+    ----------
+    e : array of shape (2, 2, ...)
+    q : array of shape (3, ...)
+        Covariance of `Deformation`.
+    definition : str
+        See `strain_components`.
+
+    Returns
+    -------
+    variance : array of shape (4, ...)
+    covariance : array of shape (4, ...)
+        Of each component with exy.
+    """
+    xp = get_array_module(e)
+    if definition != "eulerian":
+        # dH = F de F: the rows mix through F, the columns are scaled by its mean square
+        f = deformation_gradient(e)
+        scale = (f**2).sum(axis=(0, 1)) / 2
+        q = xp.stack([quadratic_form(q, f[i], f[j]) for i, j in ((0, 0), (1, 1), (0, 1))]) * scale
+    return _component_noise(q, xp)
+
+
+def eulerian_covariance(f, q):
+    """Covariance of e from that of H = F - 1, the inverse of `strain_covariance`'s step."""
+    xp = get_array_module(f)
+    det = f[0, 0] * f[1, 1] - f[0, 1] * f[1, 0]
+    rows = ((f[1, 1] / det, -f[0, 1] / det), (-f[1, 0] / det, f[0, 0] / det))
+    scale = (f**2).sum(axis=(0, 1)) / 2
+    pairs = ((0, 0), (1, 1), (0, 1))
+    return xp.stack([quadratic_form(q, rows[i], rows[j]) for i, j in pairs]) / scale
+
+
+def _component_noise(q, xp):
+    quarter = (q[0] + q[1]) / 4
+    variance = xp.stack([q[0], q[1], quarter, quarter])
+    covariance = xp.stack([q[2] / 2, q[2] / 2, quarter, (q[0] - q[1]) / 4])
+    return variance, covariance
+
+
+def rotate_strain(strain, angle):
+    """Components along axes turned by `angle` (radians, counter-clockwise as displayed)."""
+    xp = get_array_module(strain)
+    c, s = np.cos(angle), np.sin(angle)
+    exx, eyy, exy, rotation = strain
+    return xp.stack(
+        [
+            c * c * exx + s * s * eyy - 2 * c * s * exy,
+            s * s * exx + c * c * eyy + 2 * c * s * exy,
+            c * s * (exx - eyy) + (c * c - s * s) * exy,
+            rotation,
+        ]
+    )
+
+
+def rotate_strain_noise(variance, covariance, angle):
+    """Variance and covariance of `strain_covariance` along turned axes."""
+    xp = get_array_module(variance)
+    c, s = np.cos(angle), np.sin(angle)
+    q = xp.stack([variance[0], variance[1], 2 * covariance[0]])
+    x_axis, y_axis = (c, -s), (s, c)
+    pairs = ((x_axis, x_axis), (y_axis, y_axis), (x_axis, y_axis))
+    return _component_noise(xp.stack([quadratic_form(q, a, b) for a, b in pairs]), xp)
+
+
+def quadratic_form(q, a, b):
+    """a^T Q b for the symmetric Q = (Q_xx, Q_yy, Q_xy)."""
+    return q[0] * a[0] * b[0] + q[1] * a[1] * b[1] + q[2] * (a[0] * b[1] + a[1] * b[0])
+
+
+def deformation_from_strain(strain, definition):
+    """Deformation gradient F, shape (2, 2, ...), from strain components; exact.
+
+    For ``"finite"`` the rotation is included, so that F is that of the image.
+    """
+    xp = get_array_module(strain)
+    exx, eyy, exy, rotation = strain
+    if definition == "finite":
+        c, s = xp.cos(rotation), xp.sin(rotation)
+        u = ((1 + exx, exy), (exy, 1 + eyy))
+        return xp.stack(
+            [
+                xp.stack([c * u[0][0] + s * u[1][0], c * u[0][1] + s * u[1][1]]),
+                xp.stack([-s * u[0][0] + c * u[1][0], -s * u[0][1] + c * u[1][1]]),
+            ]
+        )
+    h = xp.stack([xp.stack([exx, exy + rotation]), xp.stack([exy - rotation, eyy])])
+    if definition == "eulerian":
+        return deformation_gradient(h)
+    if definition != "lattice":
+        raise ValueError(f"unknown definition {definition!r}")
+    h[0, 0] += 1
+    h[1, 1] += 1
+    return h
+
+
+def stretches(f, q, directions):
+    """Lengths of lattice vectors relative to the reference, whatever the rotation.
+
+    Parameters
+    ----------
+    f : array of shape (2, 2, ..., y, x)
+        Deformation gradient.
+    q : array of shape (3, ..., y, x)
+        Covariance of the Eulerian displacement gradient.
+    directions : array of shape (n, 2, ...)
+        Unit vectors along the lattice vectors in the reference, (x, y) order; broadcasts with
+        one component of `f`.
+
+    Returns
+    -------
+    stretch : array of shape (n, ..., y, x)
+    variance : array of shape (n, ..., y, x)
+    """
+    xp = get_array_module(f)
+    lengths, variances = [], []
+    for vx, vy in directions:
+        wx = f[0, 0] * vx + f[0, 1] * vy
+        wy = f[1, 0] * vx + f[1, 1] * vy
+        length = xp.sqrt(wx**2 + wy**2)
+        ux, uy = wx / length, wy / length
+        # d|Fv| = u.F de Fv, and the columns of de are independent with covariance Q each
+        back = (f[0, 0] * ux + f[1, 0] * uy, f[0, 1] * ux + f[1, 1] * uy)
+        lengths.append(length)
+        variances.append(length**2 * quadratic_form(q, back, back))
+    return xp.stack(lengths), xp.stack(variances)
+
+
+def _power(value, xp):
+    return value.real**2 + value.imag**2

@@ -1,0 +1,443 @@
+r"""Local plane-wave fit: the geometric phase and its gradient.
+
+For a lattice image :math:`I(r)` and a reciprocal vector :math:`g`, the plane
+:math:`c_0 + c_x (x - X) + c_y (y - Y)` is fitted to :math:`I(r)\exp(-2\pi i g\cdot r)` under a
+Gaussian window around :math:`(X, Y)`, as the border of the image truncates it. Then the phase is
+:math:`P = \arg c_0` and its gradient :math:`\partial_j P = \mathrm{Im}(c_j / c_0)`, without any
+unwrapping or numerical differentiation. In the interior this is the lock-in with the Gaussian and
+its derivatives; at borders the true moments of the window keep it unbiased.
+
+Everything is separable, and a Gaussian of a Gaussian is a Gaussian
+(:math:`\sigma^2 = \sigma_1^2 + \sigma_2^2`). So the image is demodulated and smoothed with
+:math:`\sigma_1` onto a coarse grid first, and the windows :math:`w` and :math:`w\cdot x` of width
+:math:`\sigma_2` are applied to that small array. The weighting functions of the two stages
+together are used as test functions of the linear fit, with their own exact moments, so that a
+plane is reproduced exactly whatever the sampling of the intermediate grid.
+
+Geometric phase analysis: M. J. Hÿtch, E. Snoeck, R. Kilaas, Ultramicroscopy 74 (1998) 131,
+:doi:`10.1016/S0304-3991(98)00035-7`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from hyperspy_lfp.kernels._arrays import get_array_module
+from hyperspy_lfp.kernels.noise import NoisePlan, noise_power, plan_noise
+
+#: Share of the width given to the first stage, spacing of the intermediate grid in units of the
+#: first width, and the cut of all windows. A spot at any distance from g aliases through the grid
+#: with an amplitude below exp(-2 pi^2 (0.6 * 0.8)^2 / (0.6 * 0.9)^2) = 2e-7. Beyond 5 sigma a
+#: float32 Gaussian only adds denormal numbers, which are 50 times slower.
+_FIRST_STAGE = 0.6
+_GRID_STEP = 0.9
+_CUT = 5.0
+#: How often the mean lattice of a frame is refined, and by how many radians across the window it
+#: may differ from the carrier of the first stage before the frame is demodulated anew.
+_TUNINGS = 2
+_TUNED = 0.02
+#: Names of the coefficients along the second axis of the result.
+COEFFICIENTS = ("value", "d/dx", "d/dy", "variance")
+#: Share of the window that must lie on valid pixels for a fit to be attempted.
+_MINIMUM_SUPPORT = 0.1
+
+
+class AxisPlan(NamedTuple):
+    """Operators along one axis of the frame; see `plan_axis`."""
+
+    demodulate: list  # [(pixels slice, grid slice, (K, 2, n_grid, n_pixels) float32)]
+    fit: list  # [(output slice, grid slice, (2, n_out, n_grid) float32)]: mean, derivative
+    tests: np.ndarray  # (2, n_out, n_grid) float64: normalised windows w and w.x
+    survey: np.ndarray  # (2, n_few, n_grid) float32: the fit at a few places only
+    grid: np.ndarray  # (n_grid,) nodes of the intermediate grid, pixels
+    smooth: np.ndarray  # (n_grid, n_pixels) float64: first stage without the carrier
+    centroid: np.ndarray  # (n_out,) first moment of the window, pixels
+    noise_gain: np.ndarray  # (2, n_out): sum of squares of the mean and derivative weights
+    positions: np.ndarray  # (n_out,) centres of the windows, pixels
+    size: int
+
+
+class LockinPlan(NamedTuple):
+    """All that does not depend on the data; built once per movie by `plan_lockin`."""
+
+    y: AxisPlan
+    x: AxisPlan
+    g: np.ndarray  # (K, 2), (y, x) order, cycles per pixel
+    sigma: tuple  # (y, x), pixels
+    noise: NoisePlan
+
+
+def plan_axis(size, sigma, g, positions, origin=0.0):
+    """Build the operators of the plane-wave fit along one axis.
+
+    Parameters
+    ----------
+    size : int
+        Number of pixels.
+    sigma : float
+        Standard deviation of the Gaussian window in pixels.
+    g : array of shape (K,)
+        Component of the reciprocal vectors along the axis, in cycles per pixel.
+    positions : array of shape (n_out,)
+        Centres of the windows in pixels.
+    origin : float
+        Coordinate of the first pixel, in pixels: the phase is that of a carrier that is zero
+        at coordinate 0.
+
+    Returns
+    -------
+    AxisPlan
+    """
+    g = np.asarray(g, dtype=float)
+    positions = np.asarray(positions, dtype=float)
+    pixels = np.arange(size, dtype=float)
+    carrier = np.exp(-2j * np.pi * g[:, None] * (pixels + origin))
+
+    sigma1 = _FIRST_STAGE * sigma
+    if _GRID_STEP * sigma1 > 1:
+        reach = _CUT * sigma1
+        n_grid = int(np.ceil((size - 1 + 2 * reach) / (_GRID_STEP * sigma1))) + 1
+        grid = np.linspace(-reach, size - 1 + reach, n_grid)
+        smooth = _gaussian(pixels - grid[:, None], sigma1)
+        rows = int(np.clip(3 * sigma1, 48, 128))
+    else:  # the intermediate grid would be finer than the pixels
+        sigma1, grid, smooth = 0.0, pixels, np.eye(size)
+        rows = 48
+
+    demodulate = []
+    for start in range(0, size, rows):
+        span = slice(start, min(start + rows, size))
+        nodes = _support(smooth[:, span])
+        block = smooth[None, nodes, span] * carrier[:, None, span]
+        demodulate.append(
+            (span, nodes, np.stack([block.real, block.imag], axis=1).astype(np.float32))
+        )
+
+    moments = smooth.sum(axis=1), smooth @ pixels
+    sigma2 = np.sqrt(sigma**2 - sigma1**2)
+    mean, first, derivative, centroid = _second_stage(grid, positions, sigma, sigma2, moments)
+    few = np.linspace(0, size - 1, max(2, int(size / (2 * sigma)) + 1))
+    survey = _second_stage(grid, few, sigma, sigma2, moments)
+
+    gram = smooth @ smooth.T
+    noise_gain = np.stack([((m @ gram) * m).sum(axis=1) for m in (mean, derivative)])
+
+    fit, per_block = [], max(8, int(2 * sigma2 / _median_step(positions)))
+    for start in range(0, len(positions), per_block):
+        span = slice(start, min(start + per_block, len(positions)))
+        nodes = _support(mean[span].T)
+        fit.append(
+            (span, nodes, np.stack([mean[span, nodes], derivative[span, nodes]]).astype("f4"))
+        )
+    return AxisPlan(
+        demodulate=demodulate,
+        fit=fit,
+        tests=np.stack([mean, first]),
+        survey=np.stack([survey[0], survey[2]]).astype(np.float32),
+        grid=grid,
+        smooth=smooth,
+        centroid=centroid.astype(np.float32),
+        noise_gain=noise_gain,
+        positions=positions,
+        size=size,
+    )
+
+
+def _second_stage(grid, positions, sigma, sigma2, moments):
+    """Weights of the mean, of the first moment and of the derivative, and the window's centroid.
+
+    `moments` are the sums of the first stage and of its first moment, so that those used here
+    are the ones of the two stages together over the pixels of this frame.
+    """
+    sums, sums_x = moments
+    offset = grid - positions[:, None]
+    window = _gaussian(offset, sigma2)
+    first = offset * window * (sigma / sigma2) ** 2
+    w0 = window @ sums
+    w1 = window @ sums_x - positions * w0
+    k0 = first @ sums
+    k1 = first @ sums_x - positions * k0
+    centroid = w1 / w0
+    mean = window / w0[:, None]
+    first = first / w0[:, None]
+    derivative = (first - (k0 / w0)[:, None] * mean) / (k1 / w0 - k0 / w0 * centroid)[:, None]
+    return mean, first, derivative, centroid
+
+
+def plan_lockin(shape, g, sigma, positions, origin=(0.0, 0.0)):
+    """Build the operators for frames of one shape.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (ny, nx) of a frame.
+    g : array of shape (K, 2)
+        Reciprocal vectors, (y, x) order, cycles per pixel.
+    sigma : tuple of float
+        Standard deviation of the window along (y, x), pixels.
+    positions : tuple of array
+        Centres of the windows along (y, x), pixels.
+    origin : tuple of float
+        Coordinates (y, x) of the first pixel, pixels.
+
+    Returns
+    -------
+    LockinPlan
+    """
+    g = np.atleast_2d(np.asarray(g, dtype=float))
+    y, x = (plan_axis(shape[i], sigma[i], g[:, i], positions[i], origin[i]) for i in (0, 1))
+    noise = plan_noise((y.grid, x.grid), (y.smooth, x.smooth), g)
+    return LockinPlan(y=y, x=x, g=g, sigma=tuple(float(s) for s in sigma), noise=noise)
+
+
+def plane_wave_fit(frames, plan):
+    """Fit local plane waves to a stack of frames.
+
+    Parameters
+    ----------
+    frames : array of shape (..., ny, nx)
+        Real images, any real dtype. Not-a-number pixels are left out of the fit.
+    plan : LockinPlan
+
+    Returns
+    -------
+    array of shape (..., K, 4, n_out_y, n_out_x), complex64
+        The coefficients named in `COEFFICIENTS`: value, derivatives per pixel, and the
+        expected variance of the two derivatives due to the measured noise near g (real part:
+        of d/dx, imaginary part: of d/dy). NaN where less than a tenth of the window lies on
+        valid pixels.
+    """
+    xp = get_array_module(frames)
+    lead = frames.shape[:-2]
+    frames = frames.reshape((-1,) + frames.shape[-2:])
+    shape = (len(plan.g), 4, len(plan.y.positions), len(plan.x.positions))
+    out = xp.empty((len(frames),) + shape, dtype=xp.complex64)
+    for frame, result in zip(frames, out, strict=True):
+        _fit_frame(frame, plan, result, xp)
+    return out.reshape(lead + shape)
+
+
+def _fit_frame(frame, plan, out, xp):
+    # The mean leaks into any window that is narrower than a lattice spacing, and costs digits in
+    # float32: an estimate of it is taken off while converting, the rest off the small array.
+    offset = _subsampled_mean(frame, xp)
+    if not xp.isfinite(offset):
+        out[...] = xp.nan
+        return
+    detuning = xp.zeros((len(plan.g), 2))
+    coarse, valid = _first_stage(frame, offset, detuning, plan, xp)
+    step = _tune(coarse, plan, xp)
+    if float(xp.abs(step * xp.asarray(plan.sigma)).max()) > _TUNED:
+        detuning = step
+        coarse, valid = _first_stage(frame, offset, detuning, plan, xp)
+        step = _tune(coarse, plan, xp)
+    if valid is None:
+        support = 1.0
+        _solve_separable(coarse, plan, out, xp)
+    else:
+        support = _solve_masked(coarse, valid, plan, out, xp)
+    _retune(out, detuning + step, plan, xp)
+    _add_variance(out, coarse, support, plan, xp)
+
+
+def _first_stage(frame, offset, detuning, plan, xp):
+    """Demodulate a frame without its mean; also returns which pixels are valid, or None."""
+    coarse, total, ones = _demodulate(frame, offset, detuning, plan, xp)
+    if xp.isfinite(total):
+        coarse -= (float(total) / frame.size) * ones[0][:, :, None] * ones[1][:, None, :]
+        return coarse, None
+    valid = xp.isfinite(frame)
+    filled = xp.where(valid, frame, xp.asarray(offset, dtype=frame.dtype))
+    coarse, total, _ = _demodulate(filled, offset, detuning, plan, xp)
+    mask, _, _ = _demodulate(valid.astype(xp.float32), 0.0, detuning, plan, xp)
+    coarse -= (float(total) / int(valid.sum())) * mask
+    return coarse, valid
+
+
+def _demodulate(frame, offset, detuning, plan, xp):
+    """First stage on frame - offset.
+
+    Returns the (K, n_grid_y, n_grid_x) complex64 array, the sum of frame - offset, and the
+    first stage of ones along (y, x), each (K, n_grid).
+    """
+    k = len(plan.g)
+    n_y, n_x = (len(a.grid) for a in plan[:2])
+    ones = [xp.zeros((k, n), dtype=xp.complex64) for n in (n_y, n_x)]
+    rows = xp.zeros((k, 2, n_y, plan.x.size), dtype=xp.float32)
+    column_sums = xp.zeros(plan.x.size, dtype=xp.float64)
+    tallest = max(span.stop - span.start for span, _, _ in plan.y.demodulate)
+    buffer = xp.empty((tallest, plan.x.size), dtype=xp.float32)
+    for span, nodes, operator in plan.y.demodulate:
+        block = buffer[: span.stop - span.start]
+        xp.subtract(frame[span], xp.float32(offset), out=block, dtype=xp.float32, casting="unsafe")
+        operator = _detuned(operator, detuning[:, 0], span, xp)
+        ones[0][:, nodes] += operator[:, 0].sum(axis=-1) + 1j * operator[:, 1].sum(axis=-1)
+        # the row of ones costs nothing beside the others and gives the exact mean
+        stacked = xp.concatenate(
+            [operator.reshape(-1, operator.shape[-1]), xp.ones((1, len(block)), dtype=xp.float32)]
+        )
+        product = stacked @ block
+        rows[:, :, nodes] += product[:-1].reshape(operator.shape[:3] + (plan.x.size,))
+        column_sums += product[-1]
+    coarse = xp.zeros((k, 2, n_y, n_x), dtype=xp.float32)
+    for span, nodes, operator in plan.x.demodulate:
+        operator = _detuned(operator, detuning[:, 1], span, xp)
+        ones[1][:, nodes] += operator[:, 0].sum(axis=-1) + 1j * operator[:, 1].sum(axis=-1)
+        n_nodes = nodes.stop - nodes.start
+        for i in range(k):
+            pair = operator[i].reshape(-1, operator.shape[-1])
+            product = rows[i, :, :, span].reshape(2 * n_y, -1) @ pair.T
+            product = product.reshape(2, n_y, 2, n_nodes)
+            coarse[i, 0, :, nodes] += product[0, :, 0] - product[1, :, 1]
+            coarse[i, 1, :, nodes] += product[0, :, 1] + product[1, :, 0]
+    result = xp.empty((k, n_y, n_x), dtype=xp.complex64)
+    result.real, result.imag = coarse[:, 0], coarse[:, 1]
+    return result, column_sums.sum(), ones
+
+
+def _detuned(operator, detuning, span, xp):
+    """A block of the first stage with its carrier turned by `detuning` radian per pixel."""
+    operator = xp.asarray(operator)
+    if not bool(detuning.any()):
+        return operator
+    turn = detuning[:, None] * xp.arange(span.start, span.stop)
+    c, s = (f(turn).astype(xp.float32)[:, None] for f in (xp.cos, xp.sin))
+    real, imag = operator[:, 0], operator[:, 1]
+    return xp.stack([real * c + imag * s, imag * c - real * s], axis=1)
+
+
+def _tune(coarse, plan, xp):
+    """Turn the carrier of the intermediate array to the mean lattice of the frame, in place.
+
+    A window that is cut by the edge of a particle, or that lies where the amplitude changes,
+    biases the gradient in proportion to how far the lattice is from the g it is demodulated
+    with. So every frame is demodulated with its own mean lattice.
+
+    Returns
+    -------
+    array of shape (K, 2)
+        By how much, (y, x) order, radian per pixel.
+    """
+    mean_y, slope_y = xp.asarray(plan.y.survey)
+    mean_x, slope_x = xp.asarray(plan.x.survey)
+    total = xp.zeros((len(coarse), 2))
+    for _ in range(_TUNINGS):
+        value = mean_y @ coarse @ mean_x.T
+        power = (xp.abs(value) ** 2).sum(axis=(1, 2))
+        gradient = [
+            (value.conj() * d).imag.sum(axis=(1, 2)) / xp.where(power > 0, power, 1)
+            for d in (slope_y @ coarse @ mean_x.T, mean_y @ coarse @ slope_x.T)
+        ]
+        gradient = xp.stack(gradient, axis=-1).astype(xp.float64)
+        for i, axis in enumerate(plan[:2]):
+            carrier = xp.exp(-1j * gradient[:, i, None] * xp.asarray(axis.grid))
+            coarse *= xp.expand_dims(carrier.astype(xp.complex64), 2 - i)
+        total += gradient
+    return total
+
+
+def _retune(out, gradient, plan, xp):
+    """Turn the coefficients back to the given g."""
+    gy, gx = (gradient[:, i].astype(xp.float32)[:, None, None] for i in (0, 1))
+    out[:, 1] += 1j * gx * out[:, 0]
+    out[:, 2] += 1j * gy * out[:, 0]
+    along_y = xp.exp(1j * gradient[:, :1] * xp.asarray(plan.y.positions)).astype(xp.complex64)
+    along_x = xp.exp(1j * gradient[:, 1:] * xp.asarray(plan.x.positions)).astype(xp.complex64)
+    out[:, :3] *= (along_y[:, :, None] * along_x[:, None, :])[:, None]
+
+
+def _add_variance(out, coarse, support, plan, xp):
+    """Variance of the two derivatives from the noise power near each g."""
+    noise = noise_power(coarse, plan.noise, xp)
+    gain_y, gain_x = (xp.asarray(a.noise_gain) for a in plan[:2])
+    variance_x = gain_y[0][:, None] * gain_x[1] / support
+    variance_y = gain_y[1][:, None] * gain_x[0] / support
+    # rounding in float32 is a floor under the noise of synthetic, noise-free frames
+    gain_0 = gain_y[0].min() * gain_x[0].min()
+    for k in range(len(plan.g)):
+        amplitude = xp.nanmax(xp.abs(out[k, 0])) if bool(xp.isfinite(out[k, 0]).any()) else 0.0
+        power = xp.maximum(noise[k], (1e-6 * amplitude) ** 2 / gain_0)
+        out[k, 3].real = power * variance_x
+        out[k, 3].imag = power * variance_y
+
+
+def _solve_separable(coarse, plan, out, xp):
+    """Second stage where the window is cut by the border only: the 3x3 system separates."""
+    k, _, n_x = coarse.shape
+    flat = coarse.view(xp.float32)  # (K, n_y, 2 n_x): the operators are real
+    rows = xp.empty((2, k, len(plan.y.positions), 2 * n_x), dtype=xp.float32)
+    for span, nodes, operator in plan.y.fit:
+        operator = xp.asarray(operator)
+        for which in (0, 1):
+            rows[which, :, span] = operator[which] @ flat[:, nodes]
+    rows = rows.view(xp.complex64)
+    for span, nodes, operator in plan.x.fit:
+        mean, derivative = xp.asarray(operator)
+        # complex times real as one real product: real and imaginary parts stacked as rows
+        for i in range(k):
+            out[i, 0, :, span] = _times_real(rows[0, i, :, nodes], mean, xp)
+            out[i, 1, :, span] = _times_real(rows[0, i, :, nodes], derivative, xp)
+            out[i, 2, :, span] = _times_real(rows[1, i, :, nodes], mean, xp)
+    out[:, 0] -= xp.asarray(plan.x.centroid) * out[:, 1]
+    out[:, 0] -= xp.asarray(plan.y.centroid)[:, None] * out[:, 2]
+
+
+def _times_real(rows, operator, xp):
+    """(n, m) complex times the transpose of a real (p, m)."""
+    n = len(rows)
+    product = xp.concatenate([rows.real, rows.imag]) @ operator.T
+    result = xp.empty((n, len(operator)), dtype=xp.complex64)
+    result.real, result.imag = product[:n], product[n:]
+    return result
+
+
+def _solve_masked(coarse, valid, plan, out, xp):
+    """Second stage with the moments of an arbitrary set of valid pixels. Returns the support."""
+    tests = [xp.asarray(a.tests) for a in plan[:2]]
+    smooth = [xp.asarray(a.smooth) for a in plan[:2]]
+    positions = [xp.asarray(a.positions) for a in plan[:2]]
+
+    def apply_tests(small):
+        return xp.stack(
+            [tests[0][p] @ small @ tests[1][q].T for p, q in ((0, 0), (0, 1), (1, 0))], axis=-1
+        )
+
+    def moments(weights):
+        return apply_tests(smooth[0] @ weights @ smooth[1].T)
+
+    valid = valid.astype(xp.float64)
+    zeroth = moments(valid)
+    along_x = moments(valid * xp.arange(plan.x.size)) - positions[1][:, None] * zeroth
+    along_y = (
+        moments(valid * xp.arange(plan.y.size)[:, None]) - positions[0][:, None, None] * zeroth
+    )
+    support = zeroth[..., 0]  # the tests are normalised by the whole window
+    enough = support > _MINIMUM_SUPPORT
+    matrix = xp.stack([zeroth, along_x, along_y], axis=-1)[enough]
+    for k in range(len(coarse)):
+        right = apply_tests(coarse[k].astype(xp.complex128))[enough]
+        solution = xp.linalg.solve(matrix, right[..., None])[..., 0]
+        for i in range(3):
+            out[k, i] = xp.nan
+            out[k, i][enough] = solution[:, i]
+    return xp.where(enough, support, xp.nan)
+
+
+def _subsampled_mean(frame, xp):
+    step = max(1, min(frame.shape) // 64)
+    return float(xp.nanmean(frame[::step, ::step].astype(xp.float64))) if frame.size else xp.nan
+
+
+def _gaussian(offset, sigma):
+    cut = np.abs(offset) > _CUT * sigma
+    return np.where(cut, 0.0, np.exp(-0.5 * (np.where(cut, 0.0, offset) / sigma) ** 2))
+
+
+def _support(columns):
+    """Slice of the rows of a (rows, columns) array that are not all zero."""
+    rows = np.flatnonzero(columns.any(axis=1))
+    return slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 1)
+
+
+def _median_step(positions):
+    return float(np.median(np.diff(positions))) if len(positions) > 1 else 1.0

@@ -1,0 +1,130 @@
+r"""Power of the noise near a reciprocal vector, measured in the frame itself.
+
+The variance of a strain map is set by the noise power at the frequencies of the window around g,
+not by the dose: amorphous films, correlated detectors and gains other than one all change it. The
+first stage of the lock-in (`hyperspy_lfp.kernels.lockin`) holds just this band, on a small array.
+Its spectrum in windowed patches, divided by the known transfer function of the first stage, is
+the power spectral density around g. Lattice spots are sparse and noise is smooth, so a low
+quantile measures the noise without knowing the lattice.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+#: Side of a patch in nodes of the intermediate grid and in lattice spacings, at least.
+_NODES = 24
+_SPACINGS = 32
+#: Standard deviation of the patch's window in units of its side.
+_WIDTH = 1 / 8
+#: Frequencies looked at: further from g than so many widths of the patch's spectral window,
+#: which the spot itself fills; nearer than a share of |g| and of the sampling frequency.
+_EXCLUDED = 4.0
+_RADIUS = 0.5
+_BAND = 0.45
+#: The power of noise alone is exponentially distributed, which turns any quantile into the mean;
+#: a low one, since neighbouring spots of the lattice may fill a part of the ring.
+_QUANTILE = 0.3
+
+
+class NoisePlan(NamedTuple):
+    """What `noise_power` needs besides the data; see `plan_noise`."""
+
+    starts: tuple  # first nodes of the patches along (y, x)
+    window: np.ndarray  # (side_y, side_x) float32
+    rings: np.ndarray  # (K, side_y, side_x) bool
+    spot: np.ndarray  # (side_y, side_x) bool
+    transfer: np.ndarray  # (side_y, side_x): spectrum of unit white noise
+
+
+def plan_noise(grids, smooth, g):
+    """Choose patches and frequencies.
+
+    Parameters
+    ----------
+    grids : pair of array
+        Positions of the nodes of the intermediate grid along (y, x), pixels.
+    smooth : pair of array of shape (n_nodes, n_pixels)
+        First stage without its carrier.
+    g : array of shape (K, 2)
+        Reciprocal vectors, (y, x) order, cycles per pixel.
+
+    Returns
+    -------
+    NoisePlan
+    """
+    lengths = np.hypot(*np.asarray(g, dtype=float).T)
+    starts, windows, transfers, frequencies, widths = [], [], [], [], []
+    for grid, operator in zip(grids, smooth, strict=True):
+        spacing = grid[1] - grid[0] if len(grid) > 1 else 1.0
+        inside = np.flatnonzero((grid >= 0) & (grid <= operator.shape[1] - 1))
+        side = max(_NODES, int(np.ceil(_SPACINGS / lengths.min() / spacing)))
+        side = min(side, len(inside))
+        number = max(1, 2 * len(inside) // side - 1)
+        starts.append((inside[0] + np.linspace(0, len(inside) - side, number)).round().astype(int))
+        position = np.arange(side) - (side - 1) / 2
+        windows.append(np.exp(-0.5 * (position / (_WIDTH * side)) ** 2))
+        frequency = np.fft.fftfreq(side) / spacing
+        middle = operator[len(grid) // 2]
+        pixels = np.arange(len(middle))
+        aliases = frequency[:, None] + np.arange(-1, 2) / spacing
+        response = np.abs(np.exp(-2j * np.pi * aliases[..., None] * pixels) @ middle)
+        transfers.append((response**2).sum(axis=1) / spacing)
+        frequencies.append(frequency)
+        widths.append(1 / (2 * np.pi * _WIDTH * side * spacing))
+    window = windows[0][:, None] * windows[1]
+    fy, fx = np.meshgrid(*frequencies, indexing="ij")
+    spot = (fy / widths[0]) ** 2 + (fx / widths[1]) ** 2 <= _EXCLUDED**2
+    band = [_BAND / (grid[1] - grid[0]) if len(grid) > 1 else 0.5 for grid in grids]
+    inside_band = (np.abs(fy) < band[0]) & (np.abs(fx) < band[1]) & ~spot
+    rings = []
+    for length in lengths:
+        ring = inside_band & (np.hypot(fy, fx) < _RADIUS * length)
+        # a frame of a few windows only has no room around the spot: take what there is
+        rings.append(ring if ring.any() else ~spot if (~spot).any() else np.ones_like(spot))
+    return NoisePlan(
+        starts=tuple(starts),
+        window=window.astype(np.float32),
+        rings=np.stack(rings),
+        spot=spot,
+        transfer=transfers[0][:, None] * transfers[1] * float((window**2).sum()),
+    )
+
+
+def noise_power(coarse, plan, xp=np):
+    """Noise power spectral density near each reciprocal vector.
+
+    Parameters
+    ----------
+    coarse : array of shape (K, n_nodes_y, n_nodes_x), complex
+        The frame after the first stage, one for each reciprocal vector.
+    plan : NoisePlan
+    xp : module
+        NumPy or CuPy.
+
+    Returns
+    -------
+    list of K floats
+        Variance per pixel that white noise of the same power near g would have, weighted
+        towards the patches in which the lattice is strong.
+    """
+    window = xp.asarray(plan.window)
+    side_y, side_x = window.shape
+    scale = xp.asarray(1 / plan.transfer)
+    spot = xp.asarray(plan.spot)
+    result = []
+    for band, ring in zip(coarse, plan.rings, strict=True):
+        patches = xp.stack(
+            [
+                band[y : y + side_y, x : x + side_x] * window
+                for y in plan.starts[0]
+                for x in plan.starts[1]
+            ]
+        )
+        power = xp.abs(xp.fft.fft2(patches)) ** 2 * scale
+        strength = power[:, spot].max(axis=1)
+        quantile = xp.quantile(power[:, xp.asarray(ring)], _QUANTILE, axis=1)
+        total = float(strength.sum())
+        mean = float((quantile * strength).sum()) / -np.log(1 - _QUANTILE)
+        result.append(mean / total if total > 0 else 0.0)
+    return result

@@ -1,0 +1,197 @@
+"""What all our signal classes share: metadata, axes, noise, lazy results."""
+
+import copy
+
+import dask.array as da
+import numpy as np
+from hyperspy.signal import BaseSignal
+from hyperspy.signals import Signal1D, Signal2D
+
+import hyperspy_lfp
+from hyperspy_lfp.signals import _frames
+
+#: The metadata node that holds everything of ours; see the metadata page of the documentation.
+NODE = "HyperspyLFP"
+VARIANCE = "Signal.Noise_properties.variance"
+COVARIANCE = "Signal.Noise_properties.covariance_with_exy"
+
+
+class LatticeSignal:
+    """Mixin of all signal classes of the package."""
+
+    # HyperSpy slices these together with the data
+    _additional_slicing_targets = (
+        *BaseSignal._additional_slicing_targets,
+        f"metadata.{COVARIANCE}",
+    )
+
+    def _parameters(self, step):
+        """The metadata of a step as a dictionary, or an error that says it was not taken."""
+        node = f"{NODE}.{step}"
+        if not self.metadata.has_item(node):
+            raise ValueError(
+                f"the metadata of this {type(self).__name__} lack {node}: it was not made by "
+                "this package, or lost its metadata on the way."
+            )
+        return self.metadata.get_item(node).as_dictionary()
+
+    def _record(self, step, /, **parameters):
+        """Write the parameters of a step, with the version of the package."""
+        parameters["package_version"] = hyperspy_lfp.__version__
+        for key, value in parameters.items():
+            self.metadata.set_item(f"{NODE}.{step}.{key}", _storable(value))
+
+    def _navigation_axes(self, *dropped):
+        """The navigation axes in data order without the named ones, as dictionaries."""
+        axes = [a for a in self.axes_manager._axes if a.navigate and a.name not in dropped]
+        return [_axis_dictionary(a) for a in axes]
+
+    def _time_axis(self):
+        """The navigation axis that is time, or None for a single frame."""
+        axes = [a for a in self.axes_manager.navigation_axes if a.name not in _OWN_AXES]
+        if len(axes) < 2:
+            return axes[0] if axes else None
+        named = [a for a in axes if str(a.name).lower() == "time"]
+        if len(named) != 1:
+            names = [a.name for a in axes]
+            raise ValueError(
+                f"the navigation axes {names} are several and none (or more than one) is called "
+                "'time': name the time axis, for example with "
+                "`s.axes_manager.navigation_axes[0].name = 'time'`."
+            )
+        return named[0]
+
+    def _build(self, cls, data, axes, variance=None, covariance=None, title=None):
+        """A signal of another class of ours with this one's metadata."""
+        metadata = copy.deepcopy(self.metadata.as_dictionary())
+        metadata.get("Signal", {}).pop("Noise_properties", None)
+        metadata.setdefault("Signal", {})["signal_type"] = cls._signal_type
+        if title:
+            name = metadata.get(NODE, {}).get("source_title")
+            if name is None:
+                name = metadata.get("General", {}).get("title", "")
+                metadata.setdefault(NODE, {})["source_title"] = name
+            metadata.setdefault("General", {})["title"] = f"{title} of {name}" if name else title
+        original = copy.deepcopy(self.original_metadata.as_dictionary())
+        signal = _signal(cls, data, axes, metadata, original)
+        for item, noise in ((VARIANCE, variance), (COVARIANCE, covariance)):
+            if noise is not None:
+                signal.metadata.set_item(item, _plain(noise, axes))
+        return signal
+
+    def _finish(self, signal, lazy_output, show_progressbar, num_workers):
+        """Compute a result unless it is to stay lazy: `None` means lazy as the input."""
+        lazy = self._lazy if lazy_output is None else lazy_output
+        if lazy and not signal._lazy:
+            return signal.as_lazy()
+        if not lazy and signal._lazy:
+            signal.compute(show_progressbar=show_progressbar, num_workers=num_workers)
+        return signal
+
+    def plot(self, navigator="auto", **kwargs):
+        """Plot as HyperSpy does, with a slider instead of an image of all frames.
+
+        A navigator made of the data would read a whole lazy movie, and says nothing for maps
+        that hold not-a-number pixels.
+        """
+        if isinstance(navigator, str) and navigator == "auto" and self._lazy:
+            navigator = "slider"
+        super().plot(navigator=navigator, **kwargs)
+
+
+class LazyMixin:
+    """Mixin of the lazy classes: the noise is computed together with the data."""
+
+    def compute(self, close_file=False, show_progressbar=None, **kwargs):
+        """Compute data and variance in one pass and make the signal an ordinary one.
+
+        Parameters
+        ----------
+        close_file : bool
+            Close the file the data come from.
+        show_progressbar : bool, optional
+            Default: HyperSpy's preference.
+        **kwargs
+            Passed to :func:`dask.compute`, for example `scheduler` or `num_workers`.
+        """
+        lazy = [s for s in noise_signals(self) if s._lazy]
+        results = _frames.compute_arrays(
+            [self.data, *(s.data for s in lazy)], show_progressbar, **kwargs
+        )
+        if close_file:
+            self.close_file()
+        for signal, data in zip((self, *lazy), results, strict=True):
+            signal.data = data
+            signal._lazy = False
+            signal._assign_subclass()
+
+
+def noise_signals(signal):
+    """The variance and covariance signals nested in the metadata of a signal."""
+    items = (signal.metadata.get_item(name, default=None) for name in (VARIANCE, COVARIANCE))
+    return [s for s in items if isinstance(s, BaseSignal)]
+
+
+_OWN_AXES = ("g", "coefficient", "component", "region")
+
+
+def axis_index(signal, name):
+    """Position of a named axis in the data."""
+    for axis in signal.axes_manager._axes:
+        if axis.name == name:
+            return axis.index_in_array
+    raise ValueError(
+        f"this {type(signal).__name__} has lost its axis {name!r} (by slicing, or by renaming); "
+        "take the next step before slicing along it."
+    )
+
+
+def stacked_axis(name, size):
+    """An axis over things rather than positions."""
+    return {
+        "name": name,
+        "size": size,
+        "scale": 1,
+        "offset": 0,
+        "units": "",
+        "navigate": True,
+    }
+
+
+def _axis_dictionary(axis):
+    dictionary = axis.get_axis_dictionary()
+    dictionary.pop("slice", None)
+    dictionary["size"] = axis.size
+    return dictionary
+
+
+def map_axes(signal):
+    """The signal axes, data order (y, x), as dictionaries."""
+    return [_axis_dictionary(a) for a in signal.axes_manager._axes if not a.navigate]
+
+
+def _signal(cls, data, axes, metadata, original=None):
+    signal = cls(
+        data, axes=[dict(a) for a in axes], metadata=metadata, original_metadata=original or {}
+    )
+    return signal.as_lazy() if isinstance(data, da.Array) else signal
+
+
+def _plain(data, axes):
+    """A generic signal, for what is nested in metadata."""
+    dimension = sum(not a["navigate"] for a in axes)
+    cls = {1: Signal1D, 2: Signal2D}[dimension]
+    return _signal(cls, data, axes, {})
+
+
+def _storable(value):
+    """What survives .hspy and .zspy: floats, integers, strings, booleans, None, lists of them."""
+    if isinstance(value, dict):
+        return {k: _storable(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple):
+        return [_storable(v) for v in value]
+    return value

@@ -1,0 +1,28 @@
+"""Taking one component of a signal with a component axis."""
+
+from hyperspy.signals import Signal2D
+
+from hyperspy_lfp.signals._base import COVARIANCE, axis_index
+
+
+def component(signal, name):
+    """One component as a generic image signal ``(time | x, y)``, with its variance."""
+    position = axis_index(signal, "component")
+    size = signal.axes_manager._axes[position].size
+    if size != len(signal.COMPONENTS):
+        raise ValueError(
+            f"this {type(signal).__name__} holds {size} of the components "
+            f"{signal.COMPONENTS}; take `.{name}` of the whole signal."
+        )
+    navigation = list(signal.axes_manager.navigation_axes)
+    index = [slice(None)] * len(navigation)
+    axis = signal.axes_manager._axes[position]
+    index[navigation.index(axis)] = signal.COMPONENTS.index(name)
+    result = signal.inav[tuple(index)]
+    if result.metadata.has_item(COVARIANCE):
+        del result.metadata.Signal.Noise_properties.covariance_with_exy
+    result.metadata.General.title = f"{name}: {signal.metadata.General.title}"
+    result.metadata.Signal.signal_type = ""
+    result._assign_subclass()
+    assert isinstance(result, Signal2D)
+    return result

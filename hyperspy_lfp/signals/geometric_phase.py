@@ -1,0 +1,500 @@
+"""Geometric phase: the local plane-wave fit of lattice fringes."""
+
+import dask
+import dask.array as da
+import numpy as np
+from hyperspy.signals import ComplexSignal2D, Signal2D
+
+from hyperspy_lfp import materials
+from hyperspy_lfp.kernels import lattice
+from hyperspy_lfp.kernels.displacement import displacement
+from hyperspy_lfp.kernels.indexing import index_vectors
+from hyperspy_lfp.kernels.lockin import COEFFICIENTS
+from hyperspy_lfp.signals import _composition, _frames
+from hyperspy_lfp.signals._base import LatticeSignal, axis_index, map_axes, stacked_axis
+from hyperspy_lfp.signals._docs import LAZY, REFERENCE, THRESHOLD, fill
+from hyperspy_lfp.signals._regions import describe_region, region_mask
+from hyperspy_lfp.signals._units import in_nanometre
+from hyperspy_lfp.signals.displacement_field import DisplacementField
+from hyperspy_lfp.signals.lattice_strain import DEFINITIONS, LatticeStrain
+
+_STEP = "GeometricPhase"
+_CORE = 4  # (g, coefficient, y, x)
+
+
+class GeometricPhase(LatticeSignal, ComplexSignal2D):
+    r"""Local plane waves fitted to lattice fringes, ``(coefficient, g, time | x, y)``, complex.
+
+    Made by `HRTEMMovie.gpa`. For the fringes :math:`A\cos(2\pi g\cdot(r - u(r)))` of each
+    reciprocal vector the coefficients are
+
+    - ``value``: :math:`A e^{iP}` with the geometric phase :math:`P = -2\pi g\cdot u`,
+    - ``d/dx`` and ``d/dy``: its derivatives per unit of length, so that
+      :math:`\partial_j P = \mathrm{Im}(c_j/c_0)`,
+    - ``variance``: the variance of the two derivatives due to the noise measured near g (real
+      part: of d/dx, imaginary part: of d/dy).
+
+    The maps are sampled at ``step``, coarser than the camera, since the phase is band-limited by
+    the resolution. Everything else is in the metadata, node ``HyperspyLFP.GeometricPhase``.
+    """
+
+    _signal_type = "GeometricPhase"
+    _alias_signal_types = ["geometric_phase"]
+
+    @property
+    def g_vectors(self):
+        """Reciprocal vectors, float array (n, 2), (x, y) order, in 1/units of the axes."""
+        return np.array(self._parameters(_STEP)["g_vectors"], dtype=float)
+
+    @property
+    def hkl(self):
+        """Miller indices of the reflections as a list of (h, k, l), or None."""
+        hkl = self._parameters(_STEP)["hkl"]
+        return None if hkl is None else [tuple(int(i) for i in row) for row in hkl]
+
+    @property
+    def resolution(self):
+        """Standard deviation of the Gaussian window, in the units of the signal axes."""
+        return float(self._parameters(_STEP)["resolution"])
+
+    @property
+    def amplitude(self):
+        """Amplitude A of the fringes ``(g, time | x, y)``, in units of the intensity."""
+        return self._real_signal(abs(self._coefficient("value")), "amplitude")
+
+    @property
+    def phase(self):
+        """Geometric phase ``(g, time | x, y)`` in radians, wrapped to (-pi, pi]."""
+        module = da if self._lazy else np
+        return self._real_signal(module.angle(self._coefficient("value")), "geometric phase")
+
+    @fill(reference=REFERENCE, threshold=THRESHOLD, lazy=LAZY)
+    def strain(
+        self,
+        reference=None,
+        reference_frame=None,
+        angle=0.0,
+        definition="lattice",
+        *,
+        threshold=0.2,
+        show_progressbar=None,
+        num_workers=None,
+        lazy_output=None,
+    ):
+        r"""Strain and rotation of the lattice.
+
+        With more than two reflections, by least squares weighted with amplitude and noise.
+
+        Parameters
+        ----------
+        {reference}
+        angle : float
+            Angle of the x' axis of the components, in degrees, counter-clockwise as displayed.
+        definition : {{"lattice", "eulerian", "finite"}}
+            ``"lattice"``: symmetric part of H = F - 1, relative to the reference lattice: a
+            spacing 5 % larger reads 0.05. ``"eulerian"``: of e = 1 - F\ :sup:`-1`, relative to
+            the deformed lattice: it reads 0.0476. ``"finite"``: U - 1 from the polar
+            decomposition F = R U, exact for large rotations.
+        {threshold}
+        {lazy}
+
+        Returns
+        -------
+        LatticeStrain
+            ``(component, time | x, y)`` with exx, eyy, exy (tensor shear) and rotation (radians,
+            positive counter-clockwise as displayed), and their variance from the measured
+            noise. Pixels without lattice are NaN.
+
+        Raises
+        ------
+        ValueError
+            If the definition is not known, the region holds no pixel, or the reference frame
+            does not exist.
+
+        References
+        ----------
+        M. J. Hÿtch, E. Snoeck, R. Kilaas, Ultramicroscopy 74 (1998) 131,
+        :doi:`10.1016/S0304-3991(98)00035-7`.
+
+        Examples
+        --------
+        >>> from hyperspy_lfp import data
+        >>> s = data.lithiation_movie()
+        >>> phase = s.gpa(*s.find_g_vectors(n=2), show_progressbar=False)
+        >>> phase.strain(reference_frame=0, show_progressbar=False)
+        <LatticeStrain, title: strain of lithiation movie, dimensions: (4, 10|35, 29)>
+        """
+        if definition not in DEFINITIONS:
+            raise ValueError(f"definition={definition!r} is not known; use one of {DEFINITIONS}.")
+        angle = float(angle)
+        ref, described = self._reference(reference, reference_frame)
+        shape = self.axes_manager._signal_shape_in_array
+        noisy = _frames.map_frames(
+            _strain_block,
+            _frames.as_frames(self, _CORE),
+            ref,
+            core=_CORE,
+            out_shape=(12, *shape),
+            dtype=np.float32,
+            g=self.g_vectors,
+            sigma=self.resolution,
+            threshold=threshold,
+            angle=np.deg2rad(angle),
+            definition=definition,
+        )
+        axes = [
+            *self._navigation_axes("g", "coefficient"),
+            stacked_axis("component", 4),
+            *map_axes(self),
+        ]
+        signal = self._build(
+            LatticeStrain,
+            noisy[..., :4, :, :],
+            axes,
+            variance=noisy[..., 4:8, :, :],
+            covariance=noisy[..., 8:, :, :],
+            title="strain",
+        )
+        signal._record(
+            "LatticeStrain",
+            definition=definition,
+            angle=angle,
+            angle_units="degree",
+            threshold=float(threshold),
+            reference=described,
+        )
+        return self._finish(signal, lazy_output, show_progressbar, num_workers)
+
+    @fill(reference=REFERENCE, threshold=THRESHOLD, lazy=LAZY)
+    def displacement(
+        self,
+        reference=None,
+        reference_frame=None,
+        *,
+        threshold=0.2,
+        show_progressbar=None,
+        num_workers=None,
+        lazy_output=None,
+    ):
+        r"""Displacement of the lattice relative to the reference lattice.
+
+        The phases are unwrapped within the connected piece of lattice that holds the reference
+        region (without one: the strongest piece); the rest is NaN, since an unwrapped phase says
+        nothing across a gap.
+
+        Parameters
+        ----------
+        {reference}
+        {threshold}
+        {lazy}
+
+        Returns
+        -------
+        DisplacementField
+            ``(component, time | x, y)`` with u_x (right) and u_y (down) in the units of the
+            signal axes. With a region its mean is zero there in every frame; without one u
+            includes rigid drift, and is known up to a lattice vector of the reference.
+
+        Raises
+        ------
+        ValueError
+            If the region holds no pixel, or the reference frame does not exist.
+
+        Notes
+        -----
+        Unwrapping follows M. A. Herráez et al., Applied Optics 41 (2002) 7437,
+        :doi:`10.1364/AO.41.007437`, as implemented in scikit-image.
+
+        Examples
+        --------
+        >>> from hyperspy_lfp import data
+        >>> s = data.lithiation_movie().inav[0]
+        >>> s.gpa(*s.find_g_vectors(n=2)).displacement().ux
+        <Signal2D, title: ux: displacement of lithiation movie, dimensions: (|35, 29)>
+        """
+        ref, described = self._reference(reference, reference_frame)
+        y, x = (a.axis for a in reversed(self.axes_manager.signal_axes))
+        region = (
+            None if reference is None else region_mask(reference, self.axes_manager.signal_axes)
+        )
+        data = _frames.map_frames(
+            displacement_block,
+            _frames.as_frames(self, _CORE),
+            ref,
+            core=_CORE,
+            out_shape=(2, len(y), len(x)),
+            dtype=np.float32,
+            g=self.g_vectors,
+            sigma=self.resolution,
+            positions=(y, x),
+            region=region,
+            threshold=threshold,
+        )
+        axes = [
+            *self._navigation_axes("g", "coefficient"),
+            stacked_axis("component", 2),
+            *map_axes(self),
+        ]
+        signal = self._build(DisplacementField, data, axes, title="displacement")
+        signal._record(
+            "DisplacementField",
+            units=self._parameters(_STEP)["resolution_units"],
+            threshold=float(threshold),
+            reference=described,
+        )
+        return self._finish(signal, lazy_output, show_progressbar, num_workers)
+
+    @fill(reference=REFERENCE, threshold=THRESHOLD, lazy=LAZY)
+    def to_concentration(
+        self,
+        material="LiFePO4",
+        reference=None,
+        reference_frame=None,
+        x_reference=0.0,
+        method="gls",
+        *,
+        hkl=None,
+        zone=None,
+        threshold=0.2,
+        show_progressbar=None,
+        num_workers=None,
+        lazy_output=None,
+    ):
+        r"""Composition from the lengths of lattice vectors.
+
+        The lengths of the two lattice vectors in the image plane, relative to the reference
+        lattice, are exact for any strain and do not change when the particle rotates. Their
+        composition dependence in the material gives x by generalised least squares, weighted
+        with the noise of each.
+
+        Parameters
+        ----------
+        material : str or Material
+            See `hyperspy_lfp.materials`.
+        {reference}
+        x_reference : float
+            Composition of the reference lattice (of the given g vectors if there is no other
+            reference).
+        method : {{"gls", "a", "b", "c", "difference", "trace"}}
+            ``"gls"`` uses both lengths; ``"a"``, ``"b"``, ``"c"`` that lattice parameter alone;
+            ``"difference"`` the difference of the two, which a change of magnification leaves
+            alone; ``"trace"`` their sum.
+        hkl : sequence of (h, k, l), optional
+            Miller indices of the g vectors, in their order. Default: those given to `gpa`, or
+            found from the lengths and angles in the material.
+        zone : tuple of int, optional
+            Beam direction (u, v, w) used for indexing; default: that of the material.
+        {threshold}
+        {lazy}
+
+        Returns
+        -------
+        ConcentrationMap
+            ``(time | x, y)``: x, not clipped to the range of the material, with its variance
+            (`get_noise_variance`). Pixels without lattice are NaN.
+
+        Raises
+        ------
+        ValueError
+            If material, hkl or method do not fit together or to the g vectors, the region holds
+            no pixel, or the reference frame does not exist.
+
+        Examples
+        --------
+        >>> from hyperspy_lfp import data
+        >>> s = data.lithiation_movie()
+        >>> phase = s.gpa(*s.find_g_vectors(n=2), show_progressbar=False)
+        >>> phase.to_concentration("LiFePO4", reference_frame=0, show_progressbar=False)
+        <ConcentrationMap, title: Li concentration of lithiation movie, dimensions: (10|35, 29)>
+        """
+        material = materials.get(material)
+        hkl = self._miller_indices(material, hkl, zone)
+        plan = _composition.plan(material, hkl, self.g_vectors, x_reference, method)
+        ref, described = self._reference(reference, reference_frame)
+        noisy = _frames.map_frames(
+            _concentration_block,
+            _frames.as_frames(self, _CORE),
+            ref,
+            core=_CORE,
+            out_shape=(2, *self.axes_manager._signal_shape_in_array),
+            dtype=np.float32,
+            g=self.g_vectors,
+            sigma=self.resolution,
+            threshold=threshold,
+            plan=plan,
+        )
+        axes = [*self._navigation_axes("g", "coefficient"), *map_axes(self)]
+        signal = _composition.build(self, noisy, axes, material, hkl, x_reference, method)
+        signal._record("ConcentrationMap", threshold=float(threshold), reference=described)
+        return self._finish(signal, lazy_output, show_progressbar, num_workers)
+
+    def _coefficient(self, name):
+        self._check_axes()
+        return self.data[..., COEFFICIENTS.index(name), :, :]
+
+    def _check_axes(self):
+        sizes = {}
+        for axis in ("g", "coefficient"):
+            sizes[axis] = self.axes_manager._axes[axis_index(self, axis)].size
+        if sizes != {"g": len(self.g_vectors), "coefficient": len(COEFFICIENTS)}:
+            raise ValueError(
+                f"this GeometricPhase holds {sizes['g']} reflections and {sizes['coefficient']} "
+                f"coefficients instead of {len(self.g_vectors)} and {len(COEFFICIENTS)}: slice "
+                "time and the signal axes only."
+            )
+
+    def _real_signal(self, data, title):
+        axes = [*self._navigation_axes("coefficient"), *map_axes(self)]
+        signal = self._build(Signal2D, data, axes, title=title)
+        return signal
+
+    def _reference(self, region, frame):
+        """Phase gradient of the reference lattice, and its description for the metadata.
+
+        Shape (..., K, 2, 1 or y, 1 or x), the leading dimensions those of the data or one.
+        """
+        self._check_axes()
+        lead = self.data.ndim - _CORE
+        n_g = len(self.g_vectors)
+        described = {"region": None, "frame": None}
+        if region is None and frame is None:
+            return np.zeros((1,) * lead + (n_g, 2, 1, 1)), described
+        data = _frames.as_frames(self, _CORE)
+        if frame is not None:
+            data, described["frame"] = self._frames_of(data, frame)
+        if region is None:
+            shape = self.axes_manager._signal_shape_in_array
+            gradient = _frames.map_frames(
+                _gradient_block,
+                data,
+                core=_CORE,
+                out_shape=(n_g, 2, *shape),
+                dtype=np.float64,
+                sigma=self.resolution,
+            )
+        else:
+            mask = region_mask(region, self.axes_manager.signal_axes)
+            described["region"] = describe_region(region)
+            gradient = _frames.map_frames(
+                _mean_gradient_block,
+                data,
+                core=_CORE,
+                out_shape=(n_g, 2, 1, 1),
+                dtype=np.float64,
+                region=mask,
+            )
+        if frame is not None:
+            axis = self._time_position()
+            if axis is not None:
+                module = da if isinstance(gradient, da.Array) else np
+                gradient = module.nanmean(gradient, axis=axis, keepdims=True)
+        return gradient, described
+
+    def _time_position(self):
+        axis = self._time_axis()
+        return None if axis is None else axis.index_in_array
+
+    def _frames_of(self, data, frame):
+        """The reference frames, and how to name them in the metadata."""
+        axis = self._time_axis()
+        number = 1 if axis is None else axis.size
+        if isinstance(frame, slice):
+            start, stop, stride = frame.indices(number)
+            chosen = range(start, stop, stride)
+        elif isinstance(frame, int | np.integer) and not isinstance(frame, bool):
+            chosen = [int(frame)] if -number <= frame < number else []
+        else:
+            raise TypeError(
+                f"reference_frame={frame!r} must be a frame number, a slice of frame numbers, or "
+                "None to take every frame by itself."
+            )
+        if not len(chosen):
+            raise ValueError(
+                f"reference_frame={frame!r} is not among the {number} frames (0 to {number - 1})."
+            )
+        chosen = [i % number for i in chosen]
+        if axis is None:
+            return data, chosen
+        index = [slice(None)] * data.ndim
+        index[axis.index_in_array] = slice(chosen[0], chosen[0] + 1) if len(chosen) == 1 else chosen
+        return data[tuple(index)], chosen
+
+    def _miller_indices(self, material, hkl, zone):
+        """Miller indices of all g vectors, given or found."""
+        if hkl is None:
+            hkl = self.hkl
+        if hkl is not None:
+            return check_indices(hkl, len(self.g_vectors))
+        units = self._parameters(_STEP)["resolution_units"]
+        zone = material.zone if zone is None else materials.check_zone(zone)
+        found = find_indices(self.g_vectors, units, material, zone)
+        if any(i is None for i in found):
+            spacings = [f"{in_nanometre(units) / np.hypot(*g):.4f}" for g in self.g_vectors]
+            raise ValueError(
+                f"the g vectors (spacings {', '.join(spacings)} nm) are not reflections of "
+                f"{material.name} in the zone {zone}: indexed as {found}. Give "
+                "hkl=[(h, k, l), ...] for each, another material or zone, or correct the pixel "
+                "size (5 % are tolerated)."
+            )
+        return found
+
+
+def check_indices(hkl, number):
+    """A list of (h, k, l), one for each g vector, or an error."""
+    hkl = [materials.check_hkl(row) for row in hkl]
+    if len(hkl) != number:
+        raise ValueError(
+            f"hkl has {len(hkl)} reflections for {number} g vectors; give one for each, in their "
+            "order."
+        )
+    return hkl
+
+
+def find_indices(g, units, material, zone):
+    """Index g vectors in a material whose composition may be anything it covers."""
+    knots = np.linspace(material.composition[0], material.composition[-1], 5)
+    cells = material.cell(knots) / 10 / in_nanometre(units)
+    return index_vectors(g, zone, cells, material.is_allowed)
+
+
+def displacement_block(block, ref, **kwargs):
+    """Kernel of `displacement`; a name of our own, since the kernel takes `reference`."""
+    return displacement(block, reference=ref, **kwargs)
+
+
+def _gradient_block(block, sigma):
+    gradient = lattice.phase_gradient(block)
+    valid = lattice.lattice_mask(block, sigma, 0.0)
+    return np.moveaxis(np.where(valid, gradient, np.nan), 0, -3)
+
+
+def _mean_gradient_block(block, region):
+    return lattice.mean_phase_gradient(block, region)
+
+
+def _strain_block(block, ref, g, sigma, threshold, angle, definition):
+    """Strain, its variance and its covariance with exy, stacked: (n, 12, y, x)."""
+    e, q = lattice.deformation(block, g, sigma, ref, threshold)
+    strain = lattice.strain_components(e, definition)
+    variance, covariance = lattice.strain_covariance(e, q, definition)
+    if angle:
+        strain = lattice.rotate_strain(strain, angle)
+        variance, covariance = lattice.rotate_strain_noise(variance, covariance, angle)
+    return np.moveaxis(np.concatenate([strain, variance, covariance]), 0, 1)
+
+
+def _concentration_block(block, ref, g, sigma, threshold, plan):
+    """Composition and its variance, stacked: (n, 2, y, x)."""
+    e, q = lattice.deformation(block, g, sigma, ref, threshold)
+    # one direction a frame is enough: a reference that differs between pixels differs by strain
+    known = np.isfinite(ref)
+    mean = np.where(known, ref, 0).sum(axis=(-2, -1)) / np.maximum(known.sum(axis=(-2, -1)), 1)
+    vectors = np.asarray(g) + mean / (2 * np.pi)
+    directions = _composition.directions(plan, vectors)
+    x, variance = _composition.invert(plan, lattice.deformation_gradient(e), q, directions)
+    return np.stack([x, variance], axis=1)
+
+
+def delayed_plan(function, *args, **kwargs):
+    """A plan that is built where it is needed instead of travelling there."""
+    return dask.delayed(function, pure=True)(*args, **kwargs)

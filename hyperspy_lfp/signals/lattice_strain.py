@@ -1,0 +1,275 @@
+"""Strain and rotation of a lattice."""
+
+import numpy as np
+from hyperspy.signals import Signal2D
+
+from hyperspy_lfp import materials
+from hyperspy_lfp.kernels import lattice
+from hyperspy_lfp.kernels.indexing import zone_of
+from hyperspy_lfp.signals import _composition, _frames
+from hyperspy_lfp.signals._base import (
+    COVARIANCE,
+    VARIANCE,
+    LatticeSignal,
+    axis_index,
+    map_axes,
+    stacked_axis,
+)
+from hyperspy_lfp.signals._components import component
+from hyperspy_lfp.signals._docs import LAZY, fill
+
+DEFINITIONS = ("lattice", "eulerian", "finite")
+_STEP = "LatticeStrain"
+_CORE = 3  # (component, y, x)
+
+
+class LatticeStrain(LatticeSignal, Signal2D):
+    """Strain and rotation of a lattice, ``(component, time | x, y)``.
+
+    Made by `GeometricPhase.strain`. The components are exx, eyy, exy (tensor shear) and rotation
+    (radians, positive counter-clockwise as displayed) along the axes x', y' given by ``angle``;
+    at angle 0 x points right and y down, as HyperSpy draws. Their variance is kept where
+    HyperSpy keeps it (`get_noise_variance`).
+    """
+
+    _signal_type = "LatticeStrain"
+    _alias_signal_types = ["lattice_strain"]
+
+    COMPONENTS = ("exx", "eyy", "exy", "rotation")
+
+    @property
+    def exx(self):
+        """Normal strain along x'."""
+        return component(self, "exx")
+
+    @property
+    def eyy(self):
+        """Normal strain along y'."""
+        return component(self, "eyy")
+
+    @property
+    def exy(self):
+        """Tensor shear strain, (du_x/dy + du_y/dx) / 2."""
+        return component(self, "exy")
+
+    @property
+    def rotation(self):
+        """Rotation in radians, positive counter-clockwise as displayed."""
+        return component(self, "rotation")
+
+    @property
+    def angle(self):
+        """Angle of the x' axis in degrees, counter-clockwise as displayed."""
+        return float(self._parameters(_STEP)["angle"])
+
+    @property
+    def definition(self):
+        """Definition of the strain: "lattice", "eulerian" or "finite"."""
+        return self._parameters(_STEP)["definition"]
+
+    @fill(lazy=LAZY)
+    def rotate(self, angle, *, show_progressbar=None, num_workers=None, lazy_output=None):
+        """Components along axes turned by an angle, in addition to the present ones.
+
+        Parameters
+        ----------
+        angle : float
+            In degrees, counter-clockwise as displayed.
+        {lazy}
+
+        Returns
+        -------
+        LatticeStrain
+
+        Examples
+        --------
+        >>> from hyperspy_lfp import data
+        >>> s = data.lithiation_movie().inav[0]
+        >>> strain = s.gpa(*s.find_g_vectors(n=2)).strain()
+        >>> strain.rotate(90).angle
+        90.0
+        """
+        axis_index(self, "component")
+        signal = self._build(
+            type(self),
+            self._rotated(_frames.as_frames(self, _CORE), angle),
+            self._all_axes(),
+            **self._rotated_noise(angle),
+        )
+        signal._record(_STEP, angle=self.angle + float(angle))
+        return self._finish(signal, lazy_output, show_progressbar, num_workers)
+
+    @fill(lazy=LAZY)
+    def to_concentration(
+        self,
+        material="LiFePO4",
+        a_direction=None,
+        x_reference=0.0,
+        method="gls",
+        *,
+        zone=None,
+        show_progressbar=None,
+        num_workers=None,
+        lazy_output=None,
+    ):
+        """Composition from the strain along two axes of the crystal.
+
+        `GeometricPhase.to_concentration` needs no directions, since it has the reflections;
+        here the direction of one axis must be given. The lengths used are exact for all three
+        definitions of the strain.
+
+        Parameters
+        ----------
+        material : str or Material
+            See `hyperspy_lfp.materials`.
+        a_direction : tuple of float
+            (x, y) direction in the image of the crystal's first in-plane axis: a, or b for the
+            zone (1, 0, 0). The other one is across it.
+        x_reference : float
+            Composition of the lattice the strain refers to.
+        method : {{"gls", "a", "b", "c", "difference", "trace"}}
+            See `GeometricPhase.to_concentration`.
+        zone : tuple of int, optional
+            Beam direction (u, v, w), along an axis of the cell. Default: that of the
+            reflections, or of the material.
+        {lazy}
+
+        Returns
+        -------
+        ConcentrationMap
+
+        Raises
+        ------
+        ValueError
+            If the direction is missing or the zone is not along an axis of the cell.
+
+        Examples
+        --------
+        >>> from hyperspy_lfp import data
+        >>> s = data.lithiation_movie().inav[0]
+        >>> strain = s.gpa(*s.find_g_vectors(n=2)).strain()
+        >>> strain.to_concentration("LiFePO4", a_direction=(1, 0))
+        <ConcentrationMap, title: Li concentration of strain of lithiation movie, dimensions: (|35, 29)>
+        """
+        material = materials.get(material)
+        zone = self._zone(material, zone)
+        plan = _composition.plan_for_axes(material, zone, x_reference, method)
+        direction = _unit_vector(a_direction)
+        data, variance, covariance = self._with_noise()
+        noisy = _frames.map_frames(
+            _concentration_block,
+            data,
+            variance,
+            covariance,
+            core=_CORE,
+            out_shape=(2, *self.axes_manager._signal_shape_in_array),
+            dtype=np.float32,
+            plan=plan,
+            definition=self.definition,
+            angle=np.deg2rad(self.angle),
+            direction=direction,
+        )
+        axes = [*self._navigation_axes("component"), *map_axes(self)]
+        hkl = _composition.basis(zone).tolist()
+        signal = _composition.build(self, noisy, axes, material, hkl, x_reference, method)
+        signal._record("ConcentrationMap", a_direction=list(direction))
+        return self._finish(signal, lazy_output, show_progressbar, num_workers)
+
+    def _zone(self, material, zone):
+        if zone is None:
+            hkl = self.metadata.get_item("HyperspyLFP.GeometricPhase.hkl", default=None)
+            zone = material.zone if hkl is None else zone_of(hkl)
+        zone = materials.check_zone(zone)
+        if len(_composition.in_plane_axes(zone)) != 2:
+            raise ValueError(
+                f"zone={zone} is not along an axis of the cell, so that a direction in the image "
+                "is not enough; use GeometricPhase.to_concentration with hkl."
+            )
+        return zone
+
+    def _with_noise(self):
+        """Data, variance and covariance; equal variances where none is known."""
+        axis_index(self, "component")
+        data = _frames.as_frames(self, _CORE)
+        noise = []
+        for item in (VARIANCE, COVARIANCE):
+            signal = self.metadata.get_item(item, default=None)
+            noise.append(None if signal is None else _frames.as_frames(signal, _CORE))
+        if noise[0] is None:
+            equal = np.ones((4, 1, 1), dtype=np.float32)
+            noise[0] = equal.reshape((1,) * (data.ndim - _CORE) + equal.shape)
+        if noise[1] is None:
+            noise[1] = np.zeros_like(noise[0])
+        return data, *noise
+
+    def _all_axes(self):
+        return [*self._navigation_axes("component"), stacked_axis("component", 4), *map_axes(self)]
+
+    def _rotated(self, data, angle):
+        return _frames.map_frames(
+            _rotate_block,
+            data,
+            core=_CORE,
+            out_shape=data.shape[-3:],
+            dtype=np.float32,
+            angle=np.deg2rad(float(angle)),
+        )
+
+    def _rotated_noise(self, angle):
+        if not self.metadata.has_item(VARIANCE):
+            return {}
+        _, variance, covariance = self._with_noise()
+        both = _frames.map_frames(
+            _rotate_noise_block,
+            variance,
+            covariance,
+            core=_CORE,
+            out_shape=(8, *variance.shape[-2:]),
+            dtype=np.float32,
+            angle=np.deg2rad(float(angle)),
+        )
+        return {"variance": both[..., :4, :, :], "covariance": both[..., 4:, :, :]}
+
+
+def _unit_vector(direction):
+    example = "for example a_direction=(1, 0) if a points to the right"
+    if direction is None:
+        raise ValueError(
+            "a_direction is missing: give the (x, y) direction of the crystal's a axis in the "
+            f"image, {example}."
+        )
+    vector = np.asarray(direction, dtype=float)
+    if vector.shape != (2,) or not np.isfinite(vector).all() or not vector.any():
+        raise ValueError(f"a_direction={direction!r} must be two numbers (x, y), {example}.")
+    return tuple(float(v) for v in vector / np.hypot(*vector))
+
+
+def _rotate_block(block, angle):
+    return np.moveaxis(lattice.rotate_strain(np.moveaxis(block, 1, 0), angle), 0, 1)
+
+
+def _rotate_noise_block(variance, covariance, angle):
+    turned = lattice.rotate_strain_noise(
+        np.moveaxis(variance, 1, 0), np.moveaxis(covariance, 1, 0), angle
+    )
+    return np.moveaxis(np.concatenate(turned), 0, 1)
+
+
+def _concentration_block(strain, variance, covariance, plan, definition, angle, direction):
+    """Composition and its variance, stacked: (n, 2, y, x)."""
+    strain, variance, covariance = (np.moveaxis(a, 1, 0) for a in (strain, variance, covariance))
+    f = lattice.deformation_from_strain(strain, definition)
+    q = np.stack([variance[0], variance[1], 2 * covariance[0]])
+    q = np.broadcast_to(q, (3, *strain.shape[1:]))
+    # the direction is given in the image, the components are along turned axes
+    c, s = np.cos(angle), np.sin(angle)
+    along = (c * direction[0] - s * direction[1], s * direction[0] + c * direction[1])
+    across = (-along[1], along[0])
+    if definition != "eulerian":
+        # back from the noise of H to that of e, see `lattice.strain_covariance`
+        e_noise = lattice.eulerian_covariance(f, q)
+    else:
+        e_noise = q
+    directions = np.array([along, across])[..., None, None, None]
+    x, noise = _composition.invert(plan, f, e_noise, directions)
+    return np.stack([x, noise], axis=1)
