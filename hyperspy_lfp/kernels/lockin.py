@@ -194,9 +194,7 @@ def plan_lockin(shape, g, sigma, positions, origin=(0.0, 0.0)):
     # sigma has the same physical length along both axes: it turns |g| into spacings in pixels
     spacing = 1 / np.hypot(*(g * sigma).T).min()
     y, x = (
-        plan_axis(
-            shape[i], sigma[i], g[:, i], positions[i], origin[i], _TAPER * spacing * sigma[i]
-        )
+        plan_axis(shape[i], sigma[i], g[:, i], positions[i], origin[i], _TAPER * spacing * sigma[i])
         for i in (0, 1)
     )
     noise = plan_noise((y.grid, x.grid), (y.smooth, x.smooth), g)

@@ -53,12 +53,34 @@ _serial_blas = _SerialBLAS()
 
 def _run_block(block, *others, kernel, core, **kwargs):
     """Call a kernel on a block whose leading dimensions are flattened to one."""
+    block, *others = (_only(a) for a in (block, *others))
     lead = block.shape[: block.ndim - core]
     others = [np.broadcast_to(o, lead + o.shape[len(lead) :]) for o in others]
     flat = [a.reshape((-1, *a.shape[len(lead) :])) for a in (block, *others)]
     with _serial_blas():
         out = kernel(*flat, **kwargs)
     return out.reshape(lead + out.shape[1:])
+
+
+def _only(block):
+    """The one block of dimensions that are not chunked, which dask hands over as nested lists.
+
+    Letting dask concatenate them would copy every frame.
+    """
+    while isinstance(block, list):
+        (block,) = block
+    return block
+
+
+class _Frames:
+    """An array in memory as dask reads a file: in pieces, when needed, without a copy of all."""
+
+    def __init__(self, array):
+        self.array = array
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+
+    def __getitem__(self, index):
+        return self.array[index]
 
 
 def map_frames(kernel, data, *others, core, out_shape, dtype, **kwargs):
@@ -102,7 +124,7 @@ def map_frames(kernel, data, *others, core, out_shape, dtype, **kwargs):
         kernel=kernel,
         core=core,
         new_axes=dict(zip(out_index[lead:], out_shape, strict=True)),
-        concatenate=True,
+        concatenate=None,
         dtype=dtype,
         meta=np.empty((0,) * len(out_index), dtype=dtype),
         **kwargs,
@@ -116,7 +138,7 @@ def as_frames(signal, core, lazy=None):
     if not isinstance(data, da.Array):
         if (lead == 0 and not lazy) or not isinstance(data, np.ndarray):
             return data
-        return da.from_array(data, chunks=frame_chunks(data, core), name=False)
+        return da.from_array(_Frames(data), chunks=frame_chunks(data, core), name=False)
     chunks = frame_chunks(data, core)
     return data.rechunk(chunks)
 

@@ -81,7 +81,7 @@ class ConcentrationMap(LatticeSignal, Signal2D):
         ...     *s.find_g_vectors(n=2), reference_frame=0, show_progressbar=False
         ... )
         >>> x.evolution({{"centre": hs.roi.RectangularROI(4, 4, 6, 6)}}, show_progressbar=False)
-        <ConcentrationEvolution, title: evolution of Li concentration of lithiation movie, dimensions: (1|10)>
+        <ConcentrationEvolution, title: evolution of lithiation movie, dimensions: (1|12)>
         """
         axes = self.axes_manager.signal_axes
         if rois is None:
@@ -142,7 +142,7 @@ class ConcentrationMap(LatticeSignal, Signal2D):
         ...     *s.find_g_vectors(n=2), reference_frame=0, show_progressbar=False
         ... )
         >>> x.c_rate(show_progressbar=False)
-        <Signal1D, title: C-rate of lithiation movie, dimensions: (|10)>
+        <Signal1D, title: C-rate of lithiation movie, dimensions: (|12)>
         """
         time = self._time_axis()
         if time is None or time.size < 2:

@@ -122,7 +122,7 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
         >>> s = data.lithiation_movie()
         >>> phase = s.gpa(*s.find_g_vectors(n=2), show_progressbar=False)
         >>> phase.strain(reference_frame=0, show_progressbar=False)
-        <LatticeStrain, title: strain of lithiation movie, dimensions: (4, 10|35, 29)>
+        <LatticeStrain, title: strain of lithiation movie, dimensions: (4, 12|56, 51)>
         """
         if definition not in DEFINITIONS:
             raise ValueError(f"definition={definition!r} is not known; use one of {DEFINITIONS}.")
@@ -210,7 +210,7 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
         >>> from hyperspy_lfp import data
         >>> s = data.lithiation_movie().inav[0]
         >>> s.gpa(*s.find_g_vectors(n=2)).displacement().ux
-        <Signal2D, title: ux: displacement of lithiation movie, dimensions: (|35, 29)>
+        <Signal2D, title: ux: displacement of lithiation movie, dimensions: (|56, 51)>
         """
         ref, described = self._reference(reference, reference_frame)
         y, x = (a.axis for a in reversed(self.axes_manager.signal_axes))
@@ -305,7 +305,7 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
         >>> s = data.lithiation_movie()
         >>> phase = s.gpa(*s.find_g_vectors(n=2), show_progressbar=False)
         >>> phase.to_concentration("LiFePO4", reference_frame=0, show_progressbar=False)
-        <ConcentrationMap, title: Li concentration of lithiation movie, dimensions: (10|35, 29)>
+        <ConcentrationMap, title: Li concentration of lithiation movie, dimensions: (12|56, 51)>
         """
         material = materials.get(material)
         hkl = self._miller_indices(material, hkl, zone)

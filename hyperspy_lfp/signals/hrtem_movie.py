@@ -1,18 +1,24 @@
 """Lattice images: movies, single frames and stacks of movies."""
 
 import dask
-import dask.array as da
 import numpy as np
-from hyperspy.signals import Signal1D, Signal2D
+from hyperspy.signals import Signal2D
 
 from hyperspy_lfp import materials
-from hyperspy_lfp.kernels import bragg, drift
+from hyperspy_lfp.kernels import bragg
 from hyperspy_lfp.kernels.lockin import COEFFICIENTS, plan_lockin, plane_wave_fit
 from hyperspy_lfp.signals import _frames
-from hyperspy_lfp.signals._base import LatticeSignal, map_axes, stacked_axis
+from hyperspy_lfp.signals._base import LatticeSignal, stacked_axis
 from hyperspy_lfp.signals._docs import LAZY, REFERENCE, THRESHOLD, fill
+from hyperspy_lfp.signals._drift import DriftMixin
 from hyperspy_lfp.signals._regions import region_mask
-from hyperspy_lfp.signals._units import pixels_of, to_length, to_vectors
+from hyperspy_lfp.signals._sampling import (
+    check_independent,
+    check_resolution,
+    sample_positions,
+    sampled_axes,
+)
+from hyperspy_lfp.signals._units import pixels_of, to_vectors
 from hyperspy_lfp.signals.geometric_phase import (
     GeometricPhase,
     check_indices,
@@ -22,11 +28,9 @@ from hyperspy_lfp.signals.geometric_phase import (
 
 #: Most frames that are looked at to find lattice spots, when none are named.
 _FRAMES = 16
-#: Finest resolution, in lattice spacings: below it the neighbouring spots fill the window.
-_FINEST = 0.5
 
 
-class HRTEMMovie(LatticeSignal, Signal2D):
+class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
     """Lattice images, ``(time | x, y)``; one frame and several navigation axes as well.
 
     Any HyperSpy image signal becomes one by ``s.set_signal_type("HRTEMMovie")``. The signal axes
@@ -213,14 +217,14 @@ class HRTEMMovie(LatticeSignal, Signal2D):
         >>> s = data.lithiation_movie()
         >>> g1, g2 = s.find_g_vectors(n=2)
         >>> s.gpa(g1, g2, resolution=0.9, show_progressbar=False)
-        <GeometricPhase, title: geometric phase of lithiation movie, dimensions: (4, 2, 10|34, 28)>
+        <GeometricPhase, title: geometric phase of lithiation movie, dimensions: (4, 2, 12|54, 48)>
         """
         pixels = self._check_frames()
         vectors = self._check_vectors(to_vectors([g1, g2, *more_g], pixels.units), pixels)
-        _check_independent(vectors)
-        sigma = _check_resolution(resolution, vectors, pixels)
+        check_independent(vectors)
+        sigma = check_resolution(resolution, vectors, pixels)
         positions = [
-            _sample_positions(step, sigma, pixels, i) for i in (0, 1)
+            sample_positions(step, sigma, pixels, i) for i in (0, 1)
         ]  # (x, y), pixels of the frame
         if hkl is not None:
             hkl = check_indices(hkl, len(vectors))
@@ -246,7 +250,7 @@ class HRTEMMovie(LatticeSignal, Signal2D):
             *self._navigation_axes(),
             stacked_axis("g", len(vectors)),
             stacked_axis("coefficient", len(COEFFICIENTS)),
-            *self._sampled_axes(positions, pixels),
+            *sampled_axes([a.name for a in self.axes_manager.signal_axes], positions, pixels),
         ]
         signal = self._build(GeometricPhase, data, axes, title="geometric phase")
         signal._record(
@@ -318,7 +322,7 @@ class HRTEMMovie(LatticeSignal, Signal2D):
         >>> s = data.lithiation_movie()
         >>> g1, g2 = s.find_g_vectors(n=2)
         >>> s.to_concentration(g1, g2, reference_frame=0, show_progressbar=False)
-        <ConcentrationMap, title: Li concentration of lithiation movie, dimensions: (10|35, 29)>
+        <ConcentrationMap, title: Li concentration of lithiation movie, dimensions: (12|56, 51)>
         """
         phase = self.gpa(
             g1, g2, *more_g, resolution=resolution, hkl=hkl, step=step, lazy_output=True
@@ -333,149 +337,6 @@ class HRTEMMovie(LatticeSignal, Signal2D):
             threshold=threshold,
         )
         return self._finish(result, lazy_output, show_progressbar, num_workers)
-
-    @fill(lazy=LAZY)
-    def estimate_drift(
-        self,
-        method="correlation",
-        *,
-        g=None,
-        reference_frame=0,
-        smoothing="0.12 nm",
-        show_progressbar=None,
-        num_workers=None,
-        lazy_output=None,
-    ):
-        """Rigid drift of every frame relative to a reference frame.
-
-        Parameters
-        ----------
-        method : {{"correlation", "phase"}}
-            ``"correlation"``: sub-pixel cross-correlation with the reference frame.
-            ``"phase"``: in addition, the mean geometric phases of `g` refine the shift within
-            the lattice cell the correlation found.
-        g : sequence of two or more (x, y), optional
-            Reciprocal vectors for ``"phase"``.
-        reference_frame : int
-            Frame relative to which the drift is measured.
-        smoothing : float or str
-            Standard deviation of a Gaussian low-pass before correlation, in units of the signal
-            axes: it should blur the fringes (a quarter to a third of the spacing), or the shift
-            locks onto a wrong lattice period as soon as the lattice changes.
-        {lazy}
-
-        Returns
-        -------
-        Signal1D
-            ``(time | 2)``: drift along x and y in the units of the signal axes: what is at r in
-            the reference frame is at r + drift.
-
-        Raises
-        ------
-        ValueError
-            If the method is not known, or ``"phase"`` has no g vectors.
-
-        Examples
-        --------
-        >>> from hyperspy_lfp import data
-        >>> s = data.lithiation_movie()
-        >>> s.estimate_drift(show_progressbar=False)
-        <Signal1D, title: drift of lithiation movie, dimensions: (10|2)>
-        """
-        pixels = self._check_frames()
-        if method not in ("correlation", "phase"):
-            raise ValueError(f"method={method!r} is not known; use 'correlation' or 'phase'.")
-        sigma = to_length(smoothing, pixels.units, "smoothing") / pixels.scale.mean()
-        frames = _frames.as_frames(self, 2)
-        fixed = self._frame_at(frames, reference_frame)
-        data = _frames.map_frames(
-            _correlation_block,
-            frames,
-            fixed,
-            core=2,
-            out_shape=(2,),
-            dtype=np.float64,
-            sigma=float(sigma),
-        )
-        if method == "phase":
-            data = self._refine_drift(data, g, pixels, reference_frame)
-        data = data[..., ::-1] * pixels.scale
-        axis = {"name": "drift", "size": 2, "scale": 1, "offset": 0, "units": pixels.units}
-        axes = [*self._navigation_axes(), {**axis, "navigate": False}]
-        signal = self._build(Signal1D, data, axes, title="drift")
-        signal.metadata.Signal.signal_type = ""
-        signal.metadata.set_item("Signal.quantity", f"drift ({pixels.units})")
-        return self._finish_plain(signal, lazy_output, show_progressbar, num_workers)
-
-    @fill(lazy=LAZY)
-    def correct_drift(
-        self,
-        drift,
-        *,
-        fill_value=np.nan,
-        order=3,
-        show_progressbar=None,
-        num_workers=None,
-        lazy_output=None,
-    ):
-        """Move the content of every frame back by its drift.
-
-        A rigid drift changes neither strain nor composition; it has to be corrected for regions
-        to stay on the material, and for a frame as the reference of every pixel.
-
-        Parameters
-        ----------
-        drift : Signal1D or array
-            As from `estimate_drift`: ``(time | 2)``, along x and y in the units of the signal
-            axes.
-        fill_value : float
-            For pixels that were outside the frame; NaN is left out of all later steps.
-        order : int
-            Order of the interpolating spline, 0 to 5.
-        {lazy}
-
-        Returns
-        -------
-        HRTEMMovie
-            float32.
-
-        Raises
-        ------
-        ValueError
-            If there is not one (x, y) pair for each frame.
-
-        Examples
-        --------
-        >>> from hyperspy_lfp import data
-        >>> s = data.lithiation_movie()
-        >>> s.correct_drift(s.estimate_drift(show_progressbar=False), show_progressbar=False)
-        <HRTEMMovie, title: lithiation movie, dimensions: (10|288, 240)>
-        """
-        pixels = self._check_frames()
-        frames = _frames.as_frames(self, 2)
-        shifts = getattr(drift, "data", drift)
-        shifts = shifts if isinstance(shifts, da.Array) else np.asarray(shifts, dtype=float)
-        if shifts.shape != (*frames.shape[:-2], 2):
-            raise ValueError(
-                f"drift has the shape {shifts.shape}, but the frames need "
-                f"{(*frames.shape[:-2], 2)}: one (x, y) pair for each."
-            )
-        if isinstance(frames, da.Array) and frames.ndim > 2:
-            shifts = da.asarray(shifts).rechunk((*frames.chunks[:-2], 2))
-        data = _frames.map_frames(
-            _shift_block,
-            frames,
-            shifts[..., ::-1] / pixels.scale[::-1],
-            core=2,
-            out_shape=frames.shape[-2:],
-            dtype=np.float32,
-            fill_value=float(fill_value),
-            order=int(order),
-        )
-        axes = [*self._navigation_axes(), *map_axes(self)]
-        signal = self._build(type(self), data, axes)
-        signal._record("DriftCorrection", fill_value=float(fill_value), order=int(order))
-        return self._finish(signal, lazy_output, show_progressbar, num_workers)
 
     def _check_frames(self):
         """Whether the data are what every method needs; returns the calibration."""
@@ -532,129 +393,6 @@ class HRTEMMovie(LatticeSignal, Signal2D):
             picked = dask.compute(*picked)
         return np.stack(picked)
 
-    def _frame_at(self, frames, number):
-        """One frame of each movie, with a leading dimension of one in the place of time."""
-        time = self._time_axis()
-        if time is None:
-            return frames
-        if not isinstance(number, int | np.integer) or not -time.size <= number < time.size:
-            raise ValueError(
-                f"reference_frame={number!r} must be one of the {time.size} frames "
-                f"(0 to {time.size - 1})."
-            )
-        index = [slice(None)] * frames.ndim
-        number = int(number) % time.size
-        index[time.index_in_array] = slice(number, number + 1)
-        return frames[tuple(index)]
-
-    def _refine_drift(self, coarse, g, pixels, reference_frame):
-        if g is None:
-            raise ValueError(
-                "method='phase' needs g, two reciprocal vectors that are not collinear, for "
-                "example g=s.find_g_vectors(n=2)."
-            )
-        vectors = to_vectors(g, pixels.units)
-        phase = self.gpa(*vectors, lazy_output=True if self._lazy else None, show_progressbar=False)
-        data = _frames.as_frames(phase, 4)
-        time = self._time_axis()
-        fixed = data
-        if time is not None:
-            index = [slice(None)] * data.ndim
-            number = int(reference_frame) % time.size
-            index[time.index_in_array] = slice(number, number + 1)
-            fixed = data[tuple(index)]
-        mean = _frames.map_frames(
-            _mean_phase_block,
-            data,
-            fixed[..., 0, :, :],
-            core=4,
-            out_shape=(len(vectors),),
-            dtype=np.float64,
-        )
-        g_pixels = vectors[:, ::-1] * pixels.scale[::-1]
-        if isinstance(coarse, da.Array) and isinstance(mean, da.Array):
-            mean = mean.rechunk((*coarse.chunks[:-1], -1))
-        return _frames.map_frames(
-            _combine_block, coarse, mean, core=1, out_shape=(2,), dtype=np.float64, g=g_pixels
-        )
-
-    def _finish_plain(self, signal, lazy_output, show_progressbar, num_workers):
-        """`_finish` for a generic signal, which has no noise of its own."""
-        lazy = self._lazy if lazy_output is None else lazy_output
-        if not lazy and signal._lazy:
-            (data,) = _frames.compute_arrays(
-                [signal.data], show_progressbar, num_workers=num_workers
-            )
-            signal.data, signal._lazy = data, False
-            signal._assign_subclass()
-        return signal.as_lazy() if lazy and not signal._lazy else signal
-
-    def _sampled_axes(self, positions, pixels):
-        """The signal axes of the maps, data order (y, x)."""
-        axes = []
-        for i in (1, 0):
-            at = positions[i]
-            step = at[1] - at[0] if len(at) > 1 else 1.0
-            axes.append(
-                {
-                    "name": self.axes_manager.signal_axes[i].name,
-                    "size": len(at),
-                    "scale": float(step * pixels.scale[i]),
-                    "offset": float(pixels.offset[i] + at[0] * pixels.scale[i]),
-                    "units": pixels.units,
-                    "navigate": False,
-                }
-            )
-        return axes
-
-
-def _check_independent(vectors):
-    sines = [
-        abs(np.cross([*a, 0], [*b, 0])[2]) / np.hypot(*a) / np.hypot(*b)
-        for a in vectors
-        for b in vectors
-    ]
-    if max(sines) < np.sin(np.deg2rad(5)):
-        raise ValueError(
-            f"the g vectors {np.round(vectors, 4).tolist()} are collinear: strain in the plane "
-            "needs two reflections in different directions (more than 5 degrees apart)."
-        )
-
-
-def _check_resolution(resolution, vectors, pixels):
-    spacings = 1 / np.hypot(*vectors.T)
-    units = pixels.units
-    sigma = 2 * spacings.max() if resolution is None else to_length(resolution, units, "resolution")
-    side = (pixels.scale * pixels.shape).min()
-    advice = "" if resolution is not None else " (twice the larger spacing, by default)"
-    if sigma < _FINEST * spacings.max():
-        raise ValueError(
-            f"resolution={sigma:.4g} {units} is finer than half the spacing 1/|g| = "
-            f"{spacings.max():.4g} {units}, so that one window holds no fringe: use "
-            f"{2 * spacings.max():.3g} {units} or so."
-        )
-    if sigma > side / 2:
-        raise ValueError(
-            f"resolution={sigma:.4g} {units}{advice} is larger than half the frame, which is "
-            f"{side:.4g} {units} wide: use a finer one, or a larger frame."
-        )
-    return float(sigma)
-
-
-def _sample_positions(step, sigma, pixels, i):
-    """Where the maps are sampled along one axis, in pixels of the frame."""
-    size, scale = pixels.shape[i], pixels.scale[i]
-    if isinstance(step, str) and step == "pixel":
-        return np.arange(size, dtype=float)
-    width = (sigma / 3 if step is None else to_length(step, pixels.units, "step")) / scale
-    if width > (size - 1) / 2:
-        raise ValueError(
-            f"step={width * scale:.4g} {pixels.units} leaves fewer than three samples across the "
-            f"frame of {size * scale:.4g} {pixels.units}: use a finer step."
-        )
-    number = int((size - 1) / width + 1e-9) + 1
-    return (np.arange(number) - (number - 1) / 2) * width + (size - 1) / 2
-
 
 def _fit_block(block, plan, scale):
     """Coefficients of the fringes A exp(iP) per unit of length."""
@@ -666,23 +404,3 @@ def _fit_block(block, plan, scale):
     out[:, :, 3].real *= (2 / scale[0]) ** 2
     out[:, :, 3].imag *= (2 / scale[1]) ** 2
     return out
-
-
-def _correlation_block(block, fixed, sigma):
-    return np.concatenate(
-        [drift.shift_by_correlation(f[None], r, sigma) for f, r in zip(block, fixed, strict=True)]
-    )
-
-
-def _mean_phase_block(block, fixed):
-    return np.concatenate(
-        [drift.mean_phases(c[None], r) for c, r in zip(block, fixed, strict=True)]
-    )
-
-
-def _shift_block(block, shifts, fill_value, order):
-    return drift.shift_frames(block, shifts, fill_value, order)
-
-
-def _combine_block(coarse, phases, g):
-    return drift.refine_by_phases(coarse, phases, g)
