@@ -178,3 +178,8 @@ def _has_client():
     except ValueError:
         return False
     return True
+
+
+def delayed_plan(function, *args, **kwargs):
+    """A plan that is built where it is needed instead of travelling there."""
+    return dask.delayed(function, pure=True)(*args, **kwargs)

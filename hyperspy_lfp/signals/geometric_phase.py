@@ -1,6 +1,5 @@
 """Geometric phase: the local plane-wave fit of lattice fringes."""
 
-import dask
 import dask.array as da
 import numpy as np
 from hyperspy.signals import ComplexSignal2D, Signal2D
@@ -8,18 +7,17 @@ from hyperspy.signals import ComplexSignal2D, Signal2D
 from hyperspy_lfp import materials
 from hyperspy_lfp.kernels import lattice
 from hyperspy_lfp.kernels.displacement import displacement
-from hyperspy_lfp.kernels.indexing import index_vectors
 from hyperspy_lfp.kernels.lockin import COEFFICIENTS
 from hyperspy_lfp.signals import _composition, _frames
 from hyperspy_lfp.signals._base import LatticeSignal, axis_index, map_axes, stacked_axis
 from hyperspy_lfp.signals._docs import LAZY, REFERENCE, THRESHOLD, fill
-from hyperspy_lfp.signals._regions import describe_region, region_mask
-from hyperspy_lfp.signals._units import in_nanometre
+from hyperspy_lfp.signals._indexing import miller_indices
+from hyperspy_lfp.signals._reference import CORE, reference_gradient
+from hyperspy_lfp.signals._regions import region_mask
 from hyperspy_lfp.signals.displacement_field import DisplacementField
 from hyperspy_lfp.signals.lattice_strain import DEFINITIONS, LatticeStrain
 
 _STEP = "GeometricPhase"
-_CORE = 4  # (g, coefficient, y, x)
 
 
 class GeometricPhase(LatticeSignal, ComplexSignal2D):
@@ -127,13 +125,13 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
         if definition not in DEFINITIONS:
             raise ValueError(f"definition={definition!r} is not known; use one of {DEFINITIONS}.")
         angle = float(angle)
-        ref, described = self._reference(reference, reference_frame)
+        ref, described = reference_gradient(self, reference, reference_frame)
         shape = self.axes_manager._signal_shape_in_array
         noisy = _frames.map_frames(
             _strain_block,
-            _frames.as_frames(self, _CORE),
+            _frames.as_frames(self, CORE),
             ref,
-            core=_CORE,
+            core=CORE,
             out_shape=(12, *shape),
             dtype=np.float32,
             g=self.g_vectors,
@@ -212,16 +210,16 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
         >>> s.gpa(*s.find_g_vectors(n=2)).displacement().ux
         <Signal2D, title: ux: displacement of lithiation movie, dimensions: (|56, 51)>
         """
-        ref, described = self._reference(reference, reference_frame)
+        ref, described = reference_gradient(self, reference, reference_frame)
         y, x = (a.axis for a in reversed(self.axes_manager.signal_axes))
         region = (
             None if reference is None else region_mask(reference, self.axes_manager.signal_axes)
         )
         data = _frames.map_frames(
             displacement_block,
-            _frames.as_frames(self, _CORE),
+            _frames.as_frames(self, CORE),
             ref,
-            core=_CORE,
+            core=CORE,
             out_shape=(2, len(y), len(x)),
             dtype=np.float32,
             g=self.g_vectors,
@@ -308,14 +306,14 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
         <ConcentrationMap, title: Li concentration of lithiation movie, dimensions: (12|56, 51)>
         """
         material = materials.get(material)
-        hkl = self._miller_indices(material, hkl, zone)
+        hkl = miller_indices(self, material, hkl, zone)
         plan = _composition.plan(material, hkl, self.g_vectors, x_reference, method)
-        ref, described = self._reference(reference, reference_frame)
+        ref, described = reference_gradient(self, reference, reference_frame)
         noisy = _frames.map_frames(
             _concentration_block,
-            _frames.as_frames(self, _CORE),
+            _frames.as_frames(self, CORE),
             ref,
-            core=_CORE,
+            core=CORE,
             out_shape=(2, *self.axes_manager._signal_shape_in_array),
             dtype=np.float32,
             g=self.g_vectors,
@@ -348,128 +346,10 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
         signal = self._build(Signal2D, data, axes, title=title)
         return signal
 
-    def _reference(self, region, frame):
-        """Phase gradient of the reference lattice, and its description for the metadata.
-
-        Shape (..., K, 2, 1 or y, 1 or x), the leading dimensions those of the data or one.
-        """
-        self._check_axes()
-        lead = self.data.ndim - _CORE
-        n_g = len(self.g_vectors)
-        described = {"region": None, "frame": None}
-        if region is None and frame is None:
-            return np.zeros((1,) * lead + (n_g, 2, 1, 1)), described
-        data = _frames.as_frames(self, _CORE)
-        if frame is not None:
-            data, described["frame"] = self._frames_of(data, frame)
-        if region is None:
-            shape = self.axes_manager._signal_shape_in_array
-            gradient = _frames.map_frames(
-                _gradient_block,
-                data,
-                core=_CORE,
-                out_shape=(n_g, 2, *shape),
-                dtype=np.float64,
-                sigma=self.resolution,
-            )
-        else:
-            mask = region_mask(region, self.axes_manager.signal_axes)
-            described["region"] = describe_region(region)
-            gradient = _frames.map_frames(
-                _mean_gradient_block,
-                data,
-                core=_CORE,
-                out_shape=(n_g, 2, 1, 1),
-                dtype=np.float64,
-                region=mask,
-            )
-        if frame is not None:
-            axis = self._time_position()
-            if axis is not None:
-                module = da if isinstance(gradient, da.Array) else np
-                gradient = module.nanmean(gradient, axis=axis, keepdims=True)
-        return gradient, described
-
-    def _time_position(self):
-        axis = self._time_axis()
-        return None if axis is None else axis.index_in_array
-
-    def _frames_of(self, data, frame):
-        """The reference frames, and how to name them in the metadata."""
-        axis = self._time_axis()
-        number = 1 if axis is None else axis.size
-        if isinstance(frame, slice):
-            start, stop, stride = frame.indices(number)
-            chosen = range(start, stop, stride)
-        elif isinstance(frame, int | np.integer) and not isinstance(frame, bool):
-            chosen = [int(frame)] if -number <= frame < number else []
-        else:
-            raise TypeError(
-                f"reference_frame={frame!r} must be a frame number, a slice of frame numbers, or "
-                "None to take every frame by itself."
-            )
-        if not len(chosen):
-            raise ValueError(
-                f"reference_frame={frame!r} is not among the {number} frames (0 to {number - 1})."
-            )
-        chosen = [i % number for i in chosen]
-        if axis is None:
-            return data, chosen
-        index = [slice(None)] * data.ndim
-        index[axis.index_in_array] = slice(chosen[0], chosen[0] + 1) if len(chosen) == 1 else chosen
-        return data[tuple(index)], chosen
-
-    def _miller_indices(self, material, hkl, zone):
-        """Miller indices of all g vectors, given or found."""
-        if hkl is None:
-            hkl = self.hkl
-        if hkl is not None:
-            return check_indices(hkl, len(self.g_vectors))
-        units = self._parameters(_STEP)["resolution_units"]
-        zone = material.zone if zone is None else materials.check_zone(zone)
-        found = find_indices(self.g_vectors, units, material, zone)
-        if any(i is None for i in found):
-            spacings = [f"{in_nanometre(units) / np.hypot(*g):.4f}" for g in self.g_vectors]
-            raise ValueError(
-                f"the g vectors (spacings {', '.join(spacings)} nm) are not reflections of "
-                f"{material.name} in the zone {zone}: indexed as {found}. Give "
-                "hkl=[(h, k, l), ...] for each, another material or zone, or correct the pixel "
-                "size (5 % are tolerated)."
-            )
-        return found
-
-
-def check_indices(hkl, number):
-    """A list of (h, k, l), one for each g vector, or an error."""
-    hkl = [materials.check_hkl(row) for row in hkl]
-    if len(hkl) != number:
-        raise ValueError(
-            f"hkl has {len(hkl)} reflections for {number} g vectors; give one for each, in their "
-            "order."
-        )
-    return hkl
-
-
-def find_indices(g, units, material, zone):
-    """Index g vectors in a material whose composition may be anything it covers."""
-    knots = np.linspace(material.composition[0], material.composition[-1], 5)
-    cells = material.cell(knots) / 10 / in_nanometre(units)
-    return index_vectors(g, zone, cells, material.is_allowed)
-
 
 def displacement_block(block, ref, **kwargs):
     """Kernel of `displacement`; a name of our own, since the kernel takes `reference`."""
     return displacement(block, reference=ref, **kwargs)
-
-
-def _gradient_block(block, sigma):
-    gradient = lattice.phase_gradient(block)
-    valid = lattice.lattice_mask(block, sigma, 0.0)
-    return np.moveaxis(np.where(valid, gradient, np.nan), 0, -3)
-
-
-def _mean_gradient_block(block, region):
-    return lattice.mean_phase_gradient(block, region)
 
 
 def _strain_block(block, ref, g, sigma, threshold, angle, definition):
@@ -493,8 +373,3 @@ def _concentration_block(block, ref, g, sigma, threshold, plan):
     directions = _composition.directions(plan, vectors)
     x, variance = _composition.invert(plan, lattice.deformation_gradient(e), q, directions)
     return np.stack([x, variance], axis=1)
-
-
-def delayed_plan(function, *args, **kwargs):
-    """A plan that is built where it is needed instead of travelling there."""
-    return dask.delayed(function, pure=True)(*args, **kwargs)

@@ -11,6 +11,7 @@ from hyperspy_lfp.signals import _frames
 from hyperspy_lfp.signals._base import LatticeSignal, stacked_axis
 from hyperspy_lfp.signals._docs import LAZY, REFERENCE, THRESHOLD, fill
 from hyperspy_lfp.signals._drift import DriftMixin
+from hyperspy_lfp.signals._indexing import check_indices, find_indices
 from hyperspy_lfp.signals._regions import region_mask
 from hyperspy_lfp.signals._sampling import (
     check_independent,
@@ -19,12 +20,7 @@ from hyperspy_lfp.signals._sampling import (
     sampled_axes,
 )
 from hyperspy_lfp.signals._units import pixels_of, to_vectors
-from hyperspy_lfp.signals.geometric_phase import (
-    GeometricPhase,
-    check_indices,
-    delayed_plan,
-    find_indices,
-)
+from hyperspy_lfp.signals.geometric_phase import GeometricPhase
 
 #: Most frames that are looked at to find lattice spots, when none are named.
 _FRAMES = 16
@@ -228,7 +224,7 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
         ]  # (x, y), pixels of the frame
         if hkl is not None:
             hkl = check_indices(hkl, len(vectors))
-        plan = delayed_plan(
+        plan = _frames.delayed_plan(
             plan_lockin,
             pixels.shape[::-1],
             vectors[:, ::-1] * pixels.scale[::-1],

@@ -1,0 +1,45 @@
+"""Miller indices of the g vectors of a signal."""
+
+import numpy as np
+
+from hyperspy_lfp import materials
+from hyperspy_lfp.kernels.indexing import index_vectors
+from hyperspy_lfp.signals._units import in_nanometre
+
+
+def miller_indices(phase, material, hkl, zone):
+    """Miller indices of all g vectors, given or found."""
+    if hkl is None:
+        hkl = phase.hkl
+    if hkl is not None:
+        return check_indices(hkl, len(phase.g_vectors))
+    units = phase._parameters("GeometricPhase")["resolution_units"]
+    zone = material.zone if zone is None else materials.check_zone(zone)
+    found = find_indices(phase.g_vectors, units, material, zone)
+    if any(i is None for i in found):
+        spacings = [f"{in_nanometre(units) / np.hypot(*g):.4f}" for g in phase.g_vectors]
+        raise ValueError(
+            f"the g vectors (spacings {', '.join(spacings)} nm) are not reflections of "
+            f"{material.name} in the zone {zone}: indexed as {found}. Give "
+            "hkl=[(h, k, l), ...] for each, another material or zone, or correct the pixel "
+            "size (5 % are tolerated)."
+        )
+    return found
+
+
+def check_indices(hkl, number):
+    """A list of (h, k, l), one for each g vector, or an error."""
+    hkl = [materials.check_hkl(row) for row in hkl]
+    if len(hkl) != number:
+        raise ValueError(
+            f"hkl has {len(hkl)} reflections for {number} g vectors; give one for each, in their "
+            "order."
+        )
+    return hkl
+
+
+def find_indices(g, units, material, zone):
+    """Index g vectors in a material whose composition may be anything it covers."""
+    knots = np.linspace(material.composition[0], material.composition[-1], 5)
+    cells = material.cell(knots) / 10 / in_nanometre(units)
+    return index_vectors(g, zone, cells, material.is_allowed)
