@@ -1,6 +1,8 @@
 """What all our signal classes share: metadata, axes, noise, lazy results."""
 
 import copy
+import tempfile
+from pathlib import Path
 
 import dask.array as da
 import numpy as np
@@ -124,6 +126,31 @@ class LazyMixin:
             signal.data = data
             signal._lazy = False
             signal._assign_subclass()
+
+    def save(self, filename=None, overwrite=None, extension=None, file_format=None, **kwds):
+        """Save, computing data and variance in one pass over the movie.
+
+        They go to temporary files beside the target first, whatever their size, since a file
+        writer takes one array after the other and would compute everything twice. See
+        :meth:`hyperspy.signal.BaseSignal.save` for the parameters.
+        """
+        signals = [self, *(s for s in noise_signals(self) if s._lazy)]
+        target = None if filename is None else Path(filename)
+        if len(signals) == 1 or target is None or (target.exists() and overwrite is not True):
+            super().save(filename, overwrite, extension, file_format, **kwds)
+            return
+        before = [s.data for s in signals]
+        with tempfile.TemporaryDirectory(prefix=".hyperspy_lfp_", dir=target.parent) as folder:
+            try:
+                stored = _frames.store_arrays(before, folder, kwds.get("show_progressbar"))
+                for signal, data in zip(signals, stored, strict=True):
+                    signal.data = data
+                super().save(filename, overwrite, extension, file_format, **kwds)
+            finally:
+                for signal, data in zip(signals, before, strict=True):
+                    signal.data = data
+                # Windows does not delete a file that is still mapped
+                stored = data = None
 
 
 def noise_signals(signal):

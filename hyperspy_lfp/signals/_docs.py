@@ -15,7 +15,8 @@ reference_frame : int or slice, optional
 THRESHOLD = """
 threshold : float
     Pixels whose fringe amplitude is below this part of the typical amplitude of their frame
-    have no lattice, and are NaN; so are those within three times the noise.
+    have no lattice, and are NaN; so are those within three times the noise, and those beyond
+    the edge of the lattice, where the amplitude falls e-fold or more within a resolution.
 """
 
 LAZY = """

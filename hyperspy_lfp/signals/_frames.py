@@ -8,6 +8,7 @@ progress bar.
 
 import contextlib
 import threading
+from pathlib import Path
 
 import dask
 import dask.array as da
@@ -166,6 +167,28 @@ def compute_arrays(arrays, show_progressbar=None, **kwargs):
     bar = ProgressBar() if show_progressbar and not _has_client() else contextlib.nullcontext()
     with bar:
         return dask.compute(*arrays, **kwargs)
+
+
+def store_arrays(arrays, folder, show_progressbar=None, **kwargs):
+    """Compute dask arrays into files in a folder, in one pass and in the memory of some frames.
+
+    Returns
+    -------
+    list of dask.array.Array
+        Of the same chunks, reading from the files.
+    """
+    files = [
+        np.lib.format.open_memmap(
+            Path(folder) / f"{i}.npy", mode="w+", dtype=a.dtype, shape=a.shape
+        )
+        for i, a in enumerate(arrays)
+    ]
+    writing = da.store(arrays, files, lock=False, compute=False)
+    compute_arrays([writing], show_progressbar, **kwargs)
+    return [
+        da.from_array(_Frames(file), chunks=a.chunks, name=False)
+        for file, a in zip(files, arrays, strict=True)
+    ]
 
 
 def _has_client():

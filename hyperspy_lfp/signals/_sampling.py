@@ -1,11 +1,14 @@
 """Checks of g vectors and resolution against the frame, and where the maps are sampled."""
 
+import warnings
+
 import numpy as np
 
 from hyperspy_lfp.signals._units import to_length
 
-#: Finest resolution, in lattice spacings: below it the neighbouring spots fill the window.
-_FINEST = 0.5
+#: Finest resolution, in lattice spacings. Up to one spacing the neighbouring spots leak into the
+#: window, which is worth a warning; at half of one they fill it.
+_FINEST = 0.55
 
 
 def check_independent(vectors):
@@ -29,9 +32,15 @@ def check_resolution(resolution, vectors, pixels):
     advice = "" if resolution is not None else " (twice the larger spacing, by default)"
     if sigma < _FINEST * spacings.max():
         raise ValueError(
-            f"resolution={sigma:.4g} {units} is finer than half the spacing 1/|g| = "
-            f"{spacings.max():.4g} {units}, so that one window holds no fringe: use "
+            f"resolution={sigma:.4g} {units} is too fine for the spacing 1/|g| = "
+            f"{spacings.max():.4g} {units}: one window holds less than a fringe; use "
             f"{2 * spacings.max():.3g} {units} or so."
+        )
+    if sigma < spacings.max():
+        warnings.warn(
+            f"resolution={sigma:.4g} {units} is finer than the spacing 1/|g| = "
+            f"{spacings.max():.4g} {units}: neighbouring reflections leak into the maps.",
+            stacklevel=3,
         )
     if sigma > side / 2:
         raise ValueError(

@@ -192,11 +192,16 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
         GeometricPhase
             ``(coefficient, g, time | x, y)``.
 
+        Warns
+        -----
+        UserWarning
+            For a resolution finer than the larger spacing.
+
         Raises
         ------
         ValueError
-            For g beyond the Nyquist frequency or collinear, a resolution finer than half a
-            spacing or larger than half the frame, and axes without units of length.
+            For g beyond the Nyquist frequency or collinear, a resolution finer than 0.55
+            spacings or larger than half the frame, and axes without units of length.
         TypeError
             For complex or RGB data.
         NotImplementedError
