@@ -67,9 +67,7 @@ def main():
 
             def strain(movie=movie, g=g, keywords=keywords):
                 phase = movie.gpa(*g, **{**keywords, "lazy_output": True})
-                phase.strain(
-                    lazy_output=False, show_progressbar=False, num_workers=1
-                )
+                phase.strain(lazy_output=False, show_progressbar=False, num_workers=1)
 
             def composition(movie=movie, g=g, keywords=keywords):
                 movie.to_concentration(*g, hkl=[(1, 0, 0), (0, 0, 1)], **keywords)

@@ -1,0 +1,79 @@
+"""Peak memory of a lazy chain, movie -> x -> file, against the number of frames.
+
+Run ``python benchmarks/memory.py``. Each movie is made frame by frame by a dask graph, without a
+file, and runs in a process of its own, whose largest resident memory is printed with what it was
+before the chain began. It must not grow with the number of frames. Needs Linux or macOS.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import dask.array as da
+import hyperspy.api as hs
+import numpy as np
+
+_SPACING = 10.3  # pixels
+_PIXEL = 0.025  # nm
+
+
+def frame(block_info=None, size=1024):
+    """One frame of two crossed fringes with counting noise."""
+    number = block_info[None]["chunk-location"][0]
+    y, x = np.indices((size, size), dtype=np.float32)
+    mean = 100 * (
+        1 + 0.2 * np.cos(2 * np.pi * x / _SPACING) + 0.2 * np.cos(2 * np.pi * y / _SPACING)
+    )
+    return np.random.default_rng(number).poisson(mean).astype(np.uint16)[None]
+
+
+def chain(n_frames, size):
+    """Compute x of a movie into a file; print memory before and at its largest, MiB."""
+    data = da.map_blocks(
+        frame,
+        chunks=((1,) * n_frames, (size,), (size,)),
+        dtype=np.uint16,
+        size=size,
+        meta=np.empty((0, 0, 0), dtype=np.uint16),
+    )
+    movie = hs.signals.Signal2D(data).as_lazy()
+    movie.set_signal_type("HRTEMMovie")
+    movie.axes_manager.signal_axes.set(scale=_PIXEL, units="nm")
+    g = 1 / (_SPACING * _PIXEL)
+    before = _peak()
+    x = movie.to_concentration((g, 0), (0, g), hkl=[(2, 0, 0), (0, 0, 2)])
+    with tempfile.TemporaryDirectory() as folder:
+        x.save(Path(folder) / "x.hspy", show_progressbar=False)
+    print(f"{before:.0f} {_peak():.0f}")
+
+
+def _peak():
+    # kilobytes on Linux, bytes on macOS
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**20 if sys.platform == "darwin" else 2**10
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=1024)
+    parser.add_argument("--frames", type=int, nargs="+", default=[20, 100, 400])
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        chain(options.one, options.size)
+        return
+    print("frames   movie/MiB   before/MiB   largest/MiB")
+    for n_frames in options.frames:
+        command = [sys.executable, __file__, "--one", str(n_frames), "--size", str(options.size)]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        before, largest = answer.split()[-2:]
+        movie = n_frames * options.size**2 * 2 / 2**20
+        print(f"{n_frames:6d}  {movie:10.0f}  {before:>11}  {largest:>12}")
+
+
+if __name__ == "__main__":
+    main()
