@@ -18,8 +18,10 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 import numpy as np
 import scipy.fft
 
+from hyperspy_lfp.materials import Material
 from hyperspy_lfp.signals import HRTEMMovie
 
+CUBIC = Material("cubic", (0, 1), a=(8.0, 8.1), b=(8.0, 8.1), c=(8.0, 8.1))
 _PIXEL = 0.025  # nm
 
 
@@ -70,7 +72,7 @@ def main():
                 phase.strain(lazy_output=False, show_progressbar=False, num_workers=1)
 
             def composition(movie=movie, g=g, keywords=keywords):
-                movie.to_concentration(*g, hkl=[(1, 0, 0), (0, 0, 1)], **keywords)
+                movie.to_concentration(*g, hkl=[(1, 0, 0), (0, 0, 1)], material=CUBIC, **keywords)
 
             fft = best(lambda images=images: [scipy.fft.rfft2(i) for i in images], options.repeats)
             fft, with_strain, with_x = (

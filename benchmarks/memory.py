@@ -16,35 +16,38 @@ import dask.array as da
 import hyperspy.api as hs
 import numpy as np
 
+from hyperspy_lfp.materials import Material
+
+CUBIC = Material("cubic", (0, 1), a=(8.0, 8.1), b=(8.0, 8.1), c=(8.0, 8.1))
 _SPACING = 10.3  # pixels
 _PIXEL = 0.025  # nm
 
 
-def frame(block_info=None, size=1024):
-    """One frame of two crossed fringes with counting noise."""
-    number = block_info[None]["chunk-location"][0]
-    y, x = np.indices((size, size), dtype=np.float32)
-    mean = 100 * (
-        1 + 0.2 * np.cos(2 * np.pi * x / _SPACING) + 0.2 * np.cos(2 * np.pi * y / _SPACING)
-    )
-    return np.random.default_rng(number).poisson(mean).astype(np.uint16)[None]
+class Movie:
+    """An array of frames of two crossed fringes with counting noise, made when read."""
+
+    def __init__(self, n_frames, size):
+        self.shape, self.dtype, self.ndim = (n_frames, size, size), np.dtype(np.uint16), 3
+
+    def __getitem__(self, index):
+        size = self.shape[1]
+        y, x = np.indices((size, size), dtype=np.float32)
+        fringes = sum(np.cos(2 * np.pi * r / _SPACING) for r in (x, y))
+        numbers = range(*index[0].indices(self.shape[0]))
+        frames = [np.random.default_rng(i).poisson(100 * (1 + 0.2 * fringes)) for i in numbers]
+        return np.array(frames, dtype=np.uint16)[:, index[1], index[2]]
 
 
 def chain(n_frames, size):
     """Compute x of a movie into a file; print memory before and at its largest, MiB."""
-    data = da.map_blocks(
-        frame,
-        chunks=((1,) * n_frames, (size,), (size,)),
-        dtype=np.uint16,
-        size=size,
-        meta=np.empty((0, 0, 0), dtype=np.uint16),
-    )
+    # one frame a chunk, as files often come
+    data = da.from_array(Movie(n_frames, size), chunks=(1, size, size), name=False)
     movie = hs.signals.Signal2D(data).as_lazy()
     movie.set_signal_type("HRTEMMovie")
     movie.axes_manager.signal_axes.set(scale=_PIXEL, units="nm")
     g = 1 / (_SPACING * _PIXEL)
     before = _peak()
-    x = movie.to_concentration((g, 0), (0, g), hkl=[(2, 0, 0), (0, 0, 2)])
+    x = movie.to_concentration((g, 0), (0, g), hkl=[(2, 0, 0), (0, 0, 2)], material=CUBIC)
     with tempfile.TemporaryDirectory() as folder:
         x.save(Path(folder) / "x.hspy", show_progressbar=False)
     print(f"{before:.0f} {_peak():.0f}")

@@ -10,7 +10,9 @@ from hyperspy_lfp.kernels.lattice import lattice_mask
 _FEWEST = 4
 
 
-def displacement(coefficients, g, sigma, positions, reference, region=None, threshold=0.2):
+def displacement(
+    coefficients, g, sigma, positions, reference, region=None, threshold=0.2, start=None
+):
     """Displacement of the lattice relative to a reference lattice.
 
     Phases are unwrapped within one connected piece of lattice: the one that holds most of the
@@ -32,6 +34,8 @@ def displacement(coefficients, g, sigma, positions, reference, region=None, thre
         The reference region, where the mean displacement is zero.
     threshold : float
         See `hyperspy_lfp.kernels.lattice.lattice_mask`.
+    start : complex array of shape (n or 1, K, y, x), optional
+        Values of a reference frame: u is then that relative to the frame at every pixel.
 
     Returns
     -------
@@ -45,16 +49,23 @@ def displacement(coefficients, g, sigma, positions, reference, region=None, thre
     dy = positions[0][:, None] - positions[0].mean()
     dx = positions[1] - positions[1].mean()
     references = np.broadcast_to(reference, (len(coefficients), *reference.shape[1:]))
-    for frame, valid, ref, out in zip(coefficients, mask, references, result, strict=True):
-        piece = _connected_piece(valid, region, np.abs(frame[:, 0]).prod(axis=0))
-        if np.count_nonzero(piece) < _FEWEST or not np.isfinite(ref).all():
+    if start is None:
+        carriers = np.exp(-1j * (references[:, :, 0] * dx + references[:, :, 1] * dy))
+    else:
+        size = np.abs(start)
+        carriers = np.conj(start) / np.where(size > 0, size, np.nan)
+        carriers = np.broadcast_to(carriers, (len(coefficients), *start.shape[1:]))
+    for frame, valid, ref, carrier, out in zip(
+        coefficients, mask, references, carriers, result, strict=True
+    ):
+        known = np.isfinite(ref).all(axis=(0, 1)) & np.isfinite(carrier).all(axis=0)
+        piece = _connected_piece(valid & known, region, np.abs(frame[:, 0]).prod(axis=0))
+        if np.count_nonzero(piece) < _FEWEST:
             continue
-        # the mean gradient of the reference plane is taken off before unwrapping
-        plane = np.nanmean(ref, axis=(-2, -1))
         phases, weights = [], []
         for k in range(len(g)):
-            carrier = np.exp(-1j * (plane[k, 0] * dx + plane[k, 1] * dy))
-            value = frame[k, 0] * carrier
+            # relative to the reference, so that there is little to unwrap
+            value = frame[k, 0] * carrier[k]
             phase = np.ma.array(np.angle(value), mask=~piece)
             phase = np.ma.filled(unwrap_phase(phase), np.nan)
             weights.append(np.where(piece, np.abs(value) ** 2, 0))
@@ -65,8 +76,10 @@ def displacement(coefficients, g, sigma, positions, reference, region=None, thre
             # a region fixes the origin; without one only whole turns may be taken off
             phases.append(phase - (mean if region is not None else _turns(mean)))
         else:
-            vectors = np.asarray(g, dtype=float) + plane / (2 * np.pi)
-            out[...] = _solve(np.array(phases), np.array(weights), vectors, piece)
+            vectors = np.asarray(g, dtype=float)[:, :, None, None] + ref / (2 * np.pi)
+            vectors = np.broadcast_to(vectors, (*vectors.shape[:2], *shape))[..., piece]
+            phases, weights = (np.array(a)[:, piece] for a in (phases, weights))
+            out[:, piece] = _solve(phases, weights, vectors)
     return result
 
 
@@ -83,17 +96,15 @@ def _turns(phase):
     return 2 * np.pi * np.round(phase / (2 * np.pi))
 
 
-def _solve(phases, weights, g, piece):
-    """Least squares u of P_k = -2 pi g_k . u."""
-    first, second = phases[:2]
+def _solve(phases, weights, g):
+    """Least squares u of P_k = -2 pi g_k . u: (2, m) from (K, m), (K, m) and (K, 2, m)."""
     if len(g) > 2:
         # two reflections give u up to a lattice vector; the others must agree with that one
-        u = -np.linalg.solve(g[:2], np.stack([first, second])[:, piece]) / (2 * np.pi)
+        mean = g.mean(axis=-1)
+        u = -np.linalg.solve(mean[:2], phases[:2]) / (2 * np.pi)
         for k in range(2, len(g)):
-            expected = -2 * np.pi * (g[k] @ u)
-            phases[k] += _turns(np.mean(expected - phases[k][piece]))
-    normal = np.einsum("kyx,ki,kj->yxij", weights, g, g)[piece]
-    right = np.einsum("kyx,ki->yxi", weights * np.nan_to_num(phases), g)[piece]
-    u = np.full((2, *piece.shape), np.nan)
-    u[:, piece] = -np.linalg.solve(normal, right[..., None])[..., 0].T / (2 * np.pi)
-    return u
+            expected = -2 * np.pi * (mean[k] @ u)
+            phases[k] += _turns(np.mean(expected - phases[k]))
+    normal = np.einsum("km,kim,kjm->mij", weights, g, g)
+    right = np.einsum("km,kim->mi", weights * phases, g)
+    return -np.linalg.solve(normal, right[..., None])[..., 0].T / (2 * np.pi)

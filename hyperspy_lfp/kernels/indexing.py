@@ -90,7 +90,7 @@ def index_vectors(g, zone, cells, allowed):
         score = (misfit**2).sum(axis=0)[fits].min() + penalty[p] + penalty[q] + missing
         if score < best_score - 1e-9:
             best, best_score = indices, score
-    return [None] * len(g) if best is None else _canonical(best)
+    return [None] * len(g) if best is None else _canonical(best, zone)
 
 
 def zone_of(hkl):
@@ -115,14 +115,23 @@ def _complete(g, second, first_hkl, second_hkl):
     return [tuple(int(i) for i in w) if c else None for w, c in zip(whole, close, strict=True)]
 
 
-def _canonical(indices):
-    """Of the equivalent choices of axes' signs, the one with the fewest minus signs up front."""
+def _canonical(indices, zone):
+    """Of the equivalent choices of axes' signs, the one with the fewest minus signs up front.
+
+    Equivalent are those that leave the zone axis, or turn it over.
+    """
+    zone = np.asarray(zone)
+    choices = [
+        signs
+        for signs in itertools.product((1, -1), repeat=3)
+        if abs(np.multiply(signs, zone) @ zone) == zone @ zone
+    ]
 
     def key(signs):
         flipped = [tuple(np.multiply(i, signs)) for i in indices if i is not None]
         return [tuple(-v for v in i) for i in flipped]
 
-    signs = min(itertools.product((1, -1), repeat=3), key=key)
+    signs = min(choices, key=key)
     return [None if i is None else tuple(int(v) for v in np.multiply(i, signs)) for i in indices]
 
 

@@ -36,10 +36,10 @@ _CUT = 5.0
 #: off sharply has side lobes that let the other spots in; this lowers the error near the border
 #: tenfold, and its noise as well, since the true moments of the window keep the fit unbiased.
 _TAPER = 2.0
-#: How often the mean lattice of a frame is refined, and by how many radians across the window it
-#: may differ from the carrier of the first stage before the frame is demodulated anew.
-_TUNINGS = 2
-_TUNED = 0.02
+#: By how many radians across the window the mean lattice of a frame may differ from the carrier of
+#: the first stage before the frame is demodulated anew, and how often it is at most.
+_TUNED = 0.005
+_DEMODULATIONS = 3
 #: Names of the coefficients along the second axis of the result.
 COEFFICIENTS = ("value", "d/dx", "d/dy", "variance")
 #: Share of the window that must lie on valid pixels for a fit to be attempted.
@@ -55,6 +55,7 @@ class AxisPlan(NamedTuple):
     survey: np.ndarray  # (2, n_few, n_grid) float32: the fit at a few places only
     grid: np.ndarray  # (n_grid,) nodes of the intermediate grid, pixels
     smooth: np.ndarray  # (n_grid, n_pixels) float64: first stage without the carrier
+    weight: np.ndarray  # (n_pixels,) float32: less near the border
     centroid: np.ndarray  # (n_out,) first moment of the window, pixels
     noise_gain: np.ndarray  # (2, n_out): sum of squares of the mean and derivative weights
     positions: np.ndarray  # (n_out,) centres of the windows, pixels
@@ -99,15 +100,16 @@ def plan_axis(size, sigma, g, positions, origin=0.0, taper=0.0):
     pixels = np.arange(size, dtype=float)
     carrier = np.exp(-2j * np.pi * g[:, None] * (pixels + origin))
 
+    weight = _border_weight(size, taper)
     sigma1 = _FIRST_STAGE * sigma
     if _GRID_STEP * sigma1 > 1:
         reach = _CUT * sigma1
         n_grid = int(np.ceil((size - 1 + 2 * reach) / (_GRID_STEP * sigma1))) + 1
         grid = np.linspace(-reach, size - 1 + reach, n_grid)
-        smooth = _gaussian(pixels - grid[:, None], sigma1) * _border_weight(size, taper)
+        smooth = _gaussian(pixels - grid[:, None], sigma1) * weight
         rows = int(np.clip(3 * sigma1, 48, 128))
     else:  # the intermediate grid would be finer than the pixels
-        sigma1, grid, smooth = 0.0, pixels, np.diag(_border_weight(size, taper))
+        sigma1, grid, smooth = 0.0, pixels, np.diag(weight)
         rows = 48
 
     demodulate = []
@@ -122,7 +124,9 @@ def plan_axis(size, sigma, g, positions, origin=0.0, taper=0.0):
     moments = smooth.sum(axis=1), smooth @ pixels
     sigma2 = np.sqrt(sigma**2 - sigma1**2)
     mean, first, derivative, centroid = _second_stage(grid, positions, sigma, sigma2, moments)
-    few = np.linspace(0, size - 1, max(2, int(size / (2 * sigma)) + 1))
+    # away from the border, where the windows are whole
+    margin = min(4 * sigma, size / 4)
+    few = np.linspace(margin, size - 1 - margin, max(2, int(size / (2 * sigma)) - 1))
     survey = _second_stage(grid, few, sigma, sigma2, moments)
 
     gram = smooth @ smooth.T
@@ -142,6 +146,7 @@ def plan_axis(size, sigma, g, positions, origin=0.0, taper=0.0):
         survey=np.stack([survey[0], survey[2]]).astype(np.float32),
         grid=grid,
         smooth=smooth,
+        weight=weight.astype(np.float32),
         centroid=centroid.astype(np.float32),
         noise_gain=noise_gain,
         positions=positions,
@@ -235,41 +240,48 @@ def _fit_frame(frame, plan, out, xp):
     if not xp.isfinite(offset):
         out[...] = xp.nan
         return
-    detuning = xp.zeros((len(plan.g), 2))
-    coarse, valid = _first_stage(frame, offset, detuning, plan, xp)
-    step = _tune(coarse, plan, xp)
-    if float(xp.abs(step * xp.asarray(plan.sigma)).max()) > _TUNED:
-        detuning = step
+    # A window that is cut by the edge of a particle, or that lies where the amplitude changes,
+    # biases the gradient in proportion to how far the lattice is from the g it is demodulated
+    # with. So every frame is demodulated with its own mean lattice.
+    detuning = step = xp.zeros((len(plan.g), 2))
+    for _ in range(_DEMODULATIONS):
+        detuning = detuning + step
         coarse, valid = _first_stage(frame, offset, detuning, plan, xp)
-        step = _tune(coarse, plan, xp)
+        step = _mean_gradient(coarse, plan, xp)
+        if float(xp.abs(step * xp.asarray(plan.sigma)).max()) < _TUNED:
+            break
     if valid is None:
         support = 1.0
         _solve_separable(coarse, plan, out, xp)
     else:
         support = _solve_masked(coarse, valid, plan, out, xp)
-    _retune(out, detuning + step, plan, xp)
+    _retune(out, detuning, plan, xp)
     _add_variance(out, coarse, support, plan, xp)
 
 
 def _first_stage(frame, offset, detuning, plan, xp):
     """Demodulate a frame without its mean; also returns which pixels are valid, or None."""
     coarse, total, ones = _demodulate(frame, offset, detuning, plan, xp)
+    weight = [xp.asarray(a.weight) for a in plan[:2]]
     if xp.isfinite(total):
-        coarse -= (float(total) / frame.size) * ones[0][:, :, None] * ones[1][:, None, :]
+        mean = float(total) / float(weight[0].sum() * weight[1].sum())
+        coarse -= mean * ones[0][:, :, None] * ones[1][:, None, :]
         return coarse, None
     valid = xp.isfinite(frame)
+    offset = float(frame.dtype.type(offset))  # just what is filled in
     filled = xp.where(valid, frame, xp.asarray(offset, dtype=frame.dtype))
     coarse, total, _ = _demodulate(filled, offset, detuning, plan, xp)
-    mask, _, _ = _demodulate(valid.astype(xp.float32), 0.0, detuning, plan, xp)
-    coarse -= (float(total) / int(valid.sum())) * mask
+    mask, support, _ = _demodulate(valid.astype(xp.float32), 0.0, detuning, plan, xp)
+    coarse -= float(total / support) * mask
     return coarse, valid
 
 
 def _demodulate(frame, offset, detuning, plan, xp):
     """First stage on frame - offset.
 
-    Returns the (K, n_grid_y, n_grid_x) complex64 array, the sum of frame - offset, and the
-    first stage of ones along (y, x), each (K, n_grid).
+    Returns the (K, n_grid_y, n_grid_x) complex64 array, the weighted sum of frame - offset, and
+    the first stage of ones along (y, x), each (K, n_grid). The weight, less near the border,
+    keeps lattice periods that the border cuts out of the mean.
     """
     k = len(plan.g)
     n_y, n_x = (len(a.grid) for a in plan[:2])
@@ -278,14 +290,16 @@ def _demodulate(frame, offset, detuning, plan, xp):
     column_sums = xp.zeros(plan.x.size, dtype=xp.float64)
     tallest = max(span.stop - span.start for span, _, _ in plan.y.demodulate)
     buffer = xp.empty((tallest, plan.x.size), dtype=xp.float32)
+    # in float32 a double may lose the contrast on top of a large mean
+    kind = np.result_type(frame.dtype, np.float32)
     for span, nodes, operator in plan.y.demodulate:
         block = buffer[: span.stop - span.start]
-        xp.subtract(frame[span], xp.float32(offset), out=block, dtype=xp.float32, casting="unsafe")
+        xp.subtract(frame[span], kind.type(offset), out=block, dtype=kind, casting="unsafe")
         operator = _detuned(operator, detuning[:, 0], span, xp)
         ones[0][:, nodes] += operator[:, 0].sum(axis=-1) + 1j * operator[:, 1].sum(axis=-1)
-        # the row of ones costs nothing beside the others and gives the exact mean
+        # one row more costs nothing beside the others and gives the mean
         stacked = xp.concatenate(
-            [operator.reshape(-1, operator.shape[-1]), xp.ones((1, len(block)), dtype=xp.float32)]
+            [operator.reshape(-1, operator.shape[-1]), xp.asarray(plan.y.weight)[None, span]]
         )
         product = stacked @ block
         rows[:, :, nodes] += product[:-1].reshape(operator.shape[:3] + (plan.x.size,))
@@ -303,7 +317,7 @@ def _demodulate(frame, offset, detuning, plan, xp):
             coarse[i, 1, :, nodes] += product[0, :, 1] + product[1, :, 0]
     result = xp.empty((k, n_y, n_x), dtype=xp.complex64)
     result.real, result.imag = coarse[:, 0], coarse[:, 1]
-    return result, column_sums.sum(), ones
+    return result, column_sums @ xp.asarray(plan.x.weight), ones
 
 
 def _detuned(operator, detuning, span, xp):
@@ -317,34 +331,23 @@ def _detuned(operator, detuning, span, xp):
     return xp.stack([real * c + imag * s, imag * c - real * s], axis=1)
 
 
-def _tune(coarse, plan, xp):
-    """Turn the carrier of the intermediate array to the mean lattice of the frame, in place.
-
-    A window that is cut by the edge of a particle, or that lies where the amplitude changes,
-    biases the gradient in proportion to how far the lattice is from the g it is demodulated
-    with. So every frame is demodulated with its own mean lattice.
+def _mean_gradient(coarse, plan, xp):
+    """Mean gradient of the phase over a frame.
 
     Returns
     -------
     array of shape (K, 2)
-        By how much, (y, x) order, radian per pixel.
+        (y, x) order, radian per pixel.
     """
     mean_y, slope_y = xp.asarray(plan.y.survey)
     mean_x, slope_x = xp.asarray(plan.x.survey)
-    total = xp.zeros((len(coarse), 2))
-    for _ in range(_TUNINGS):
-        value = mean_y @ coarse @ mean_x.T
-        power = (xp.abs(value) ** 2).sum(axis=(1, 2))
-        gradient = [
-            (value.conj() * d).imag.sum(axis=(1, 2)) / xp.where(power > 0, power, 1)
-            for d in (slope_y @ coarse @ mean_x.T, mean_y @ coarse @ slope_x.T)
-        ]
-        gradient = xp.stack(gradient, axis=-1).astype(xp.float64)
-        for i, axis in enumerate(plan[:2]):
-            carrier = xp.exp(-1j * gradient[:, i, None] * xp.asarray(axis.grid))
-            coarse *= xp.expand_dims(carrier.astype(xp.complex64), 2 - i)
-        total += gradient
-    return total
+    value = mean_y @ coarse @ mean_x.T
+    power = (xp.abs(value) ** 2).sum(axis=(1, 2))
+    gradient = [
+        (value.conj() * d).imag.sum(axis=(1, 2)) / xp.where(power > 0, power, 1)
+        for d in (slope_y @ coarse @ mean_x.T, mean_y @ coarse @ slope_x.T)
+    ]
+    return xp.stack(gradient, axis=-1).astype(xp.float64)
 
 
 def _retune(out, gradient, plan, xp):
@@ -436,7 +439,11 @@ def _solve_masked(coarse, valid, plan, out, xp):
 
 def _subsampled_mean(frame, xp):
     step = max(1, min(frame.shape) // 64)
-    return float(xp.nanmean(frame[::step, ::step].astype(xp.float64))) if frame.size else xp.nan
+    sample = frame[::step, ::step]
+    sample = sample[xp.isfinite(sample)]
+    if not sample.size:  # rows or columns of dead pixels may lie just there
+        sample = frame[xp.isfinite(frame)]
+    return float(sample.mean(dtype=xp.float64)) if sample.size else xp.nan
 
 
 def _gaussian(offset, sigma):

@@ -65,11 +65,8 @@ def plan_noise(grids, smooth, g):
         position = np.arange(side) - (side - 1) / 2
         windows.append(np.exp(-0.5 * (position / (_WIDTH * side)) ** 2))
         frequency = np.fft.fftfreq(side) / spacing
-        middle = operator[len(grid) // 2]
-        pixels = np.arange(len(middle))
-        aliases = frequency[:, None] + np.arange(-1, 2) / spacing
-        response = np.abs(np.exp(-2j * np.pi * aliases[..., None] * pixels) @ middle)
-        transfers.append((response**2).sum(axis=1) / spacing)
+        middle = (len(grid) - side) // 2
+        transfers.append(_expected_power(operator[middle : middle + side], windows[-1]))
         frequencies.append(frequency)
         widths.append(1 / (2 * np.pi * _WIDTH * side * spacing))
     window = windows[0][:, None] * windows[1]
@@ -87,8 +84,18 @@ def plan_noise(grids, smooth, g):
         window=window.astype(np.float32),
         rings=np.stack(rings),
         spot=spot,
-        transfer=transfers[0][:, None] * transfers[1] * float((window**2).sum()),
+        transfer=transfers[0][:, None] * transfers[1],
     )
+
+
+def _expected_power(operator, window):
+    """Expected power spectrum of a windowed patch of unit white noise after the first stage.
+
+    The first stage falls off steeply within the spectral width of the window, so that its
+    transfer function alone would not do.
+    """
+    covariance = window[:, None] * (operator @ operator.T) * window
+    return np.diagonal(np.fft.fft(np.fft.ifft(covariance, axis=1), axis=0)).real * len(window)
 
 
 def noise_power(coarse, plan, xp=np):

@@ -2,8 +2,10 @@
 
 import copy
 import tempfile
+import warnings
 from pathlib import Path
 
+import dask
 import dask.array as da
 import numpy as np
 from hyperspy.signal import BaseSignal
@@ -63,11 +65,19 @@ class LatticeSignal:
             )
         return named[0]
 
-    def _build(self, cls, data, axes, variance=None, covariance=None, title=None):
-        """A signal of another class of ours with this one's metadata."""
-        metadata = copy.deepcopy(self.metadata.as_dictionary())
+    def _build(self, cls, data, axes, variance=None, covariance=None, title=None, quantity=None):
+        """A signal of another class of ours with this one's metadata.
+
+        `quantity` is what its numbers are; by default the same as before.
+        """
+        metadata = self.metadata.as_dictionary()
+        # of the data, as is what HyperSpy keeps for itself: a navigator, how they were stacked
         metadata.get("Signal", {}).pop("Noise_properties", None)
+        metadata.pop("_HyperSpy", None)
+        metadata = copy.deepcopy(metadata)
         metadata.setdefault("Signal", {})["signal_type"] = cls._signal_type
+        if quantity is not None:
+            metadata["Signal"]["quantity"] = quantity
         if title:
             name = metadata.get(NODE, {}).get("source_title")
             if name is None:
@@ -96,7 +106,8 @@ class LatticeSignal:
         A navigator made of the data would read a whole lazy movie, and says nothing for maps
         that hold not-a-number pixels.
         """
-        if isinstance(navigator, str) and navigator == "auto" and self._lazy:
+        automatic = isinstance(navigator, str) and navigator == "auto"
+        if automatic and self._lazy and self.navigator is None:
             navigator = "slider"
         super().plot(navigator=navigator, **kwargs)
 
@@ -145,12 +156,38 @@ class LazyMixin:
                 stored = _frames.store_arrays(before, folder, kwds.get("show_progressbar"))
                 for signal, data in zip(signals, stored, strict=True):
                     signal.data = data
-                super().save(filename, overwrite, extension, file_format, **kwds)
+                # no writer of HDF5 can be sent to other processes
+                with dask.config.set(scheduler="threads"):
+                    super().save(filename, overwrite, extension, file_format, **kwds)
             finally:
                 for signal, data in zip(signals, before, strict=True):
                     signal.data = data
                 # Windows does not delete a file that is still mapped
                 stored = data = None
+
+
+def cheap_to_plot(signal):
+    """Let a generic signal, if lazy, be plotted without reading every frame, as ours are."""
+    if signal._lazy:
+        signal.navigator = "slider"
+    return signal
+
+
+def noise_of(signal, item):
+    """The variance or covariance of a signal, or None if there is none that fits its data.
+
+    Some functions of HyperSpy change the data without it, `hyperspy.api.stack` for one.
+    """
+    noise = signal.metadata.get_item(item, default=None)
+    if isinstance(noise, BaseSignal) and noise.data.shape != signal.data.shape:
+        warnings.warn(
+            f"the noise in {item} of the metadata has the shape {noise.data.shape}, but the data "
+            f"have {signal.data.shape}: it is left out, so that standard errors are unknown.",
+            UserWarning,
+            stacklevel=3,
+        )
+        return None
+    return noise
 
 
 def noise_signals(signal):

@@ -2,7 +2,7 @@
 
 from hyperspy.signals import Signal2D
 
-from hyperspy_lfp.signals._base import COVARIANCE, axis_index
+from hyperspy_lfp.signals._base import COVARIANCE, axis_index, cheap_to_plot
 
 
 def component(signal, name):
@@ -23,6 +23,8 @@ def component(signal, name):
         del result.metadata.Signal.Noise_properties.covariance_with_exy
     result.metadata.General.title = f"{name}: {signal.metadata.General.title}"
     result.metadata.Signal.signal_type = ""
+    if name == "rotation":
+        result.metadata.set_item("Signal.quantity", "rotation (rad)")
     result._assign_subclass()
     assert isinstance(result, Signal2D)
-    return result
+    return cheap_to_plot(result)

@@ -7,10 +7,14 @@ import numpy as np
 from hyperspy_lfp.kernels.composition import invert_lengths
 from hyperspy_lfp.kernels.indexing import zone_of
 from hyperspy_lfp.kernels.lattice import stretches
+from hyperspy_lfp.signals._units import to_number
 from hyperspy_lfp.signals.concentration_map import ConcentrationMap
 
 METHODS = ("gls", "a", "b", "c", "difference", "trace")
 _AXES = "abc"
+#: Largest distortion of a lattice that is given Miller indices by hand; of the scan, of the
+#: camera and of the crystal together.
+_DISTORTION = 0.15
 _STEP = "ConcentrationMap"
 
 
@@ -41,6 +45,7 @@ def plan(material, hkl, g, x_reference, method):
     plane = basis(zone)
     indices = np.linalg.lstsq(plane.T.astype(float), np.array(hkl, dtype=float).T, rcond=None)[0].T
     _check_handedness(g, indices, hkl)
+    _check_shape(material, plane, g, indices, hkl)
     return _plan(material, plane, indices, x_reference, method)
 
 
@@ -57,9 +62,7 @@ def in_plane_axes(zone):
 
 
 def _plan(material, plane, indices, x_reference, method):
-    x_reference = float(x_reference)
-    if not np.isfinite(x_reference):
-        raise ValueError(f"x_reference={x_reference!r} must be a finite composition.")
+    x_reference = to_number(x_reference, "x_reference", example="0.0")
     knots = np.array(material.composition)
     reference = _metric(material.cell(x_reference), plane)
     metrics = np.array([_metric(material.cell(x), plane) for x in knots])
@@ -180,4 +183,20 @@ def _check_handedness(g, indices, hkl):
             f"hkl={hkl} do not fit the g vectors: with the other reflections, {hkl[k]} should be "
             f"at ({fitted[k, 0]:.3f}, {fitted[k, 1]:.3f}) but was given as ({g[k, 0]:.3f}, "
             f"{g[k, 1]:.3f}). Check their order and signs."
+        )
+
+
+def _check_shape(material, plane, g, indices, hkl):
+    """The lattice must have the shape of the material's, whatever its size and orientation."""
+    measured = np.linalg.pinv(indices) @ np.asarray(g, dtype=float)
+    distortions = []
+    for x in np.linspace(material.composition[0], material.composition[-1], 5):
+        expected = np.linalg.cholesky((plane / material.cell(x)) @ (plane / material.cell(x)).T)
+        stretch = np.linalg.svd(np.linalg.solve(expected, measured), compute_uv=False)
+        distortions.append(stretch[0] / stretch[-1] - 1)
+    if min(distortions) > _DISTORTION:
+        raise ValueError(
+            f"hkl={hkl} do not fit the g vectors: ratio of lengths and angle differ from those of "
+            f"{material.name} by {100 * min(distortions):.0f} %. Check the indices, their order, "
+            "and the material."
         )

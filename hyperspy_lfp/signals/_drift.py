@@ -132,6 +132,8 @@ class DriftMixin:
         <HRTEMMovie, title: lithiation movie, dimensions: (12|320, 288)>
         """
         pixels = self._check_frames()
+        if order not in range(6):
+            raise ValueError(f"order={order!r} of the spline must be a whole number from 0 to 5.")
         frames = _frames.as_frames(self, 2)
         shifts = getattr(drift, "data", drift)
         shifts = shifts if isinstance(shifts, da.Array) else np.asarray(shifts, dtype=float)
@@ -173,12 +175,12 @@ class DriftMixin:
         return frames[tuple(index)]
 
     def _refine_drift(self, coarse, g, pixels, reference_frame):
-        if g is None:
+        vectors = [] if g is None else to_vectors(g, pixels.units)
+        if len(vectors) < 2:
             raise ValueError(
-                "method='phase' needs g, two reciprocal vectors that are not collinear, for "
-                "example g=s.find_g_vectors(n=2)."
+                f"method='phase' with g={g!r} needs two reciprocal vectors that are not "
+                "collinear, for example g=s.find_g_vectors(n=2)."
             )
-        vectors = to_vectors(g, pixels.units)
         phase = self.gpa(*vectors, lazy_output=True if self._lazy else None, show_progressbar=False)
         data = _frames.as_frames(phase, 4)
         time = self._time_axis()

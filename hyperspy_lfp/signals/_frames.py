@@ -52,7 +52,7 @@ class _SerialBLAS:
 _serial_blas = _SerialBLAS()
 
 
-def _run_block(block, *others, kernel, core, **kwargs):
+def _run_block(block, *others, kernel, core, out_dtype, **kwargs):
     """Call a kernel on a block whose leading dimensions are flattened to one."""
     block, *others = (_only(a) for a in (block, *others))
     lead = block.shape[: block.ndim - core]
@@ -60,7 +60,7 @@ def _run_block(block, *others, kernel, core, **kwargs):
     flat = [a.reshape((-1, *a.shape[len(lead) :])) for a in (block, *others)]
     with _serial_blas():
         out = kernel(*flat, **kwargs)
-    return out.reshape(lead + out.shape[1:])
+    return out.astype(out_dtype, copy=False).reshape(lead + out.shape[1:])
 
 
 def _only(block):
@@ -110,7 +110,7 @@ def map_frames(kernel, data, *others, core, out_shape, dtype, **kwargs):
     lead = data.ndim - core
     if not any(isinstance(a, da.Array) for a in (data, *others)):
         kwargs = dask.compute(kwargs)[0]
-        return _run_block(data, *others, kernel=kernel, core=core, **kwargs)
+        return _run_block(data, *others, kernel=kernel, core=core, out_dtype=dtype, **kwargs)
     others = [o if isinstance(o, da.Array) else da.asarray(o) for o in others]
     index = tuple(range(lead))
     arguments = [data, index + tuple(range(100, 100 + core))]
@@ -124,6 +124,7 @@ def map_frames(kernel, data, *others, core, out_shape, dtype, **kwargs):
         *arguments,
         kernel=kernel,
         core=core,
+        out_dtype=dtype,
         new_axes=dict(zip(out_index[lead:], out_shape, strict=True)),
         concatenate=None,
         dtype=dtype,
@@ -169,26 +170,79 @@ def compute_arrays(arrays, show_progressbar=None, **kwargs):
         return dask.compute(*arrays, **kwargs)
 
 
+class _File:
+    """An array in a .npy file that is mapped only while a piece of it is read or written.
+
+    So the pages of what is done do not count as memory, and the file can be deleted on Windows.
+    """
+
+    def __init__(self, path, shape, dtype):
+        self.path, self.shape, self.dtype, self.ndim = str(path), shape, dtype, len(shape)
+        np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+
+    def __setitem__(self, index, value):
+        np.load(self.path, mmap_mode="r+")[index] = value
+
+    def __getitem__(self, index):
+        return np.array(np.load(self.path, mmap_mode="r")[index])
+
+
 def store_arrays(arrays, folder, show_progressbar=None, **kwargs):
     """Compute dask arrays into files in a folder, in one pass and in the memory of some frames.
+
+    All pieces that belong to the same frames are written by one task. Left to themselves, the
+    writers of the second array may wait for those of the first, and keep everything in memory.
 
     Returns
     -------
     list of dask.array.Array
         Of the same chunks, reading from the files.
     """
-    files = [
-        np.lib.format.open_memmap(
-            Path(folder) / f"{i}.npy", mode="w+", dtype=a.dtype, shape=a.shape
-        )
-        for i, a in enumerate(arrays)
-    ]
-    writing = da.store(arrays, files, lock=False, compute=False)
-    compute_arrays([writing], show_progressbar, **kwargs)
+    files = [_File(Path(folder) / f"{i}.npy", a.shape, a.dtype) for i, a in enumerate(arrays)]
+    lead = _common_lead(arrays)
+    index = tuple(range(lead))
+    shape = arrays[0].shape[:lead]
+    position = da.arange(int(np.prod(shape))).reshape(shape).rechunk(arrays[0].chunks[:lead])
+    arguments = [position, index]
+    for i, array in enumerate(arrays):
+        arguments += [array, index + tuple(range(100 * (i + 1), 100 * (i + 1) + array.ndim - lead))]
+    written = da.blockwise(
+        _write_block,
+        index,
+        *arguments,
+        files=files,
+        shape=shape,
+        dtype=bool,
+        concatenate=None,
+        meta=np.empty((0,) * lead, dtype=bool),
+    )
+    compute_arrays([written], show_progressbar, **kwargs)
     return [
-        da.from_array(_Frames(file), chunks=a.chunks, name=False)
+        da.from_array(file, chunks=a.chunks, name=False)
         for file, a in zip(files, arrays, strict=True)
     ]
+
+
+def _common_lead(arrays):
+    """Number of leading dimensions that all arrays share, chunked alike, the rest in one piece."""
+    lead = 0
+    for chunks in zip(*(a.chunks for a in arrays), strict=False):
+        if any(c != chunks[0] for c in chunks):
+            break
+        lead += 1
+    while lead and all(a.numblocks[lead - 1] == 1 for a in arrays):
+        lead -= 1
+    if any(n > 1 for a in arrays for n in a.numblocks[lead:]):
+        raise ValueError(f"arrays of different chunks: {[a.chunks for a in arrays]}")
+    return lead
+
+
+def _write_block(position, *blocks, files, shape):
+    start = np.unravel_index(position.flat[0], shape) if shape else ()
+    where = tuple(slice(s, s + n) for s, n in zip(start, position.shape, strict=True))
+    for file, block in zip(files, blocks, strict=True):
+        file[where or ...] = _only(block)
+    return np.ones(position.shape, dtype=bool)
 
 
 def _has_client():

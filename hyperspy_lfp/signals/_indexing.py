@@ -29,6 +29,10 @@ def miller_indices(phase, material, hkl, zone):
 
 def check_indices(hkl, number):
     """A list of (h, k, l), one for each g vector, or an error."""
+    if isinstance(hkl, str) or not np.iterable(hkl):
+        raise ValueError(
+            f"hkl={hkl!r} must be a list of (h, k, l), one for each of the {number} g vectors."
+        )
     hkl = [materials.check_hkl(row) for row in hkl]
     if len(hkl) != number:
         raise ValueError(

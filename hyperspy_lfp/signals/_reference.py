@@ -4,6 +4,7 @@ import dask.array as da
 import numpy as np
 
 from hyperspy_lfp.kernels import lattice
+from hyperspy_lfp.kernels.lockin import COEFFICIENTS
 from hyperspy_lfp.signals import _frames
 from hyperspy_lfp.signals._regions import describe_region, region_mask
 
@@ -53,6 +54,17 @@ def reference_gradient(phase, region, frame):
     return gradient, described
 
 
+def reference_values(phase, frame):
+    """Values of the reference frames, (..., K, y, x); of several their sum."""
+    data, _ = _frames_of(phase, _frames.as_frames(phase, CORE), frame)
+    values = data[..., COEFFICIENTS.index("value"), :, :]
+    axis = _time_position(phase)
+    if axis is None:
+        return values
+    xp = da if isinstance(values, da.Array) else np
+    return xp.nansum(values, axis=axis, keepdims=True)
+
+
 def _mean_over(gradient, axis):
     """Mean without the NaN, which are what is left where there is nothing else."""
     xp = da if isinstance(gradient, da.Array) else np
@@ -71,7 +83,9 @@ def _frames_of(phase, data, frame):
     """The reference frames, and how to name them in the metadata."""
     axis = phase._time_axis()
     number = 1 if axis is None else axis.size
-    if isinstance(frame, slice):
+    if isinstance(frame, slice) and all(
+        i is None or isinstance(i, int | np.integer) for i in (frame.start, frame.stop, frame.step)
+    ):
         start, stop, stride = frame.indices(number)
         chosen = range(start, stop, stride)
     elif isinstance(frame, int | np.integer) and not isinstance(frame, bool):
@@ -79,7 +93,7 @@ def _frames_of(phase, data, frame):
     else:
         raise TypeError(
             f"reference_frame={frame!r} must be a frame number, a slice of frame numbers, or "
-            "None to take every frame by itphase."
+            "None to take every frame by itself."
         )
     if not len(chosen):
         raise ValueError(

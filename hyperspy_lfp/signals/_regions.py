@@ -20,6 +20,11 @@ def region_mask(roi, axes, name="reference"):
     """
     x, y = axes[0].axis[None, :], axes[1].axis[:, None]
     kind = type(roi).__name__
+    if kind.endswith("ROI") and not roi.is_valid():
+        raise ValueError(
+            f"{name}={roi!r} has no position yet: give it numbers, or draw it with "
+            "`roi.interactive(s)`."
+        )
     # half a pixel beyond the outermost centres belongs to the frame too
     half = [abs(axis.scale) / 2 for axis in axes]
     if kind == "RectangularROI":

@@ -9,6 +9,8 @@ from hyperspy_lfp.signals._units import to_length
 #: Finest resolution, in lattice spacings. Up to one spacing the neighbouring spots leak into the
 #: window, which is worth a warning; at half of one they fill it.
 _FINEST = 0.55
+#: Finest sampling of the maps, in pixels of the frame.
+_FINEST_STEP = 0.2
 
 
 def check_independent(vectors):
@@ -60,6 +62,12 @@ def sample_positions(step, sigma, pixels, i):
         raise ValueError(
             f"step={width * scale:.4g} {pixels.units} leaves fewer than three samples across the "
             f"frame of {size * scale:.4g} {pixels.units}: use a finer step."
+        )
+    if width < _FINEST_STEP:
+        raise ValueError(
+            f"step={width * scale:.4g} {pixels.units} is finer than {_FINEST_STEP} pixels of "
+            f"{scale:.4g} {pixels.units}: the frame says nothing there; 'pixel' is the finest "
+            "that is of use."
         )
     number = int((size - 1) / width + 1e-9) + 1
     return (np.arange(number) - (number - 1) / 2) * width + (size - 1) / 2

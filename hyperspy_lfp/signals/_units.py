@@ -7,6 +7,7 @@ import pint
 
 #: Spellings that files use and pint does not know, or reads as another quantity.
 _SPELLINGS = {"n_m": "nm", "p_m": "pm", "u_m": "um", "µ_m": "um", "m_": "m", "Å": "angstrom"}
+_SPELLINGS |= {"Angstrom": "angstrom", "Angstroms": "angstrom"}
 
 
 def _registry():
@@ -95,6 +96,18 @@ def to_length(value, units, name):
     return float(number)
 
 
+def to_number(value, name, low=-np.inf, example="0.2"):
+    """A finite number that is not below `low`."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not np.isfinite(number) or number < low:
+        limit = "" if low == -np.inf else f", {low:g} or more"
+        raise ValueError(f"{name}={value!r} must be a number{limit}, for example {example}.")
+    return number
+
+
 def to_vectors(vectors, units, name="g"):
     """Reciprocal vectors as a float array of shape (n, 2), (x, y) order, in 1/`units`."""
     reciprocal = f"1/({_SPELLINGS.get(units, units)})"
@@ -109,7 +122,7 @@ def to_vectors(vectors, units, name="g"):
             vector = _magnitude(vector, reciprocal, name, "reciprocal vectors", example)
         row = [
             float(_magnitude(v, reciprocal, name, "reciprocal vectors", example))
-            for v in np.atleast_1d(np.asarray(vector, dtype=object))
+            for v in np.asarray(vector, dtype=object).reshape(-1)
         ]
         if len(row) != 2 or not np.all(np.isfinite(row)):
             raise ValueError(f"{name} has the vector {vector!r}; it must hold {example}.")
@@ -150,5 +163,5 @@ def time_in_seconds(axis):
     except Exception as error:
         raise ValueError(
             f"the time axis has the units {axis.units!r}, which are not a time; set them, for "
-            "example with `s.axes_manager['time'].units = 's'`."
+            "example with `s.axes_manager.navigation_axes[0].units = 's'`."
         ) from error

@@ -7,7 +7,7 @@ from hyperspy.signals import Signal1D, Signal2D
 from hyperspy_lfp import materials
 from hyperspy_lfp.kernels.regions import region_means
 from hyperspy_lfp.signals import _frames
-from hyperspy_lfp.signals._base import VARIANCE, LatticeSignal, stacked_axis
+from hyperspy_lfp.signals._base import VARIANCE, LatticeSignal, map_axes, noise_of, stacked_axis
 from hyperspy_lfp.signals._docs import LAZY, fill
 from hyperspy_lfp.signals._regions import describe_region, named_regions, region_mask
 from hyperspy_lfp.signals._units import time_in_seconds
@@ -127,7 +127,7 @@ class ConcentrationMap(LatticeSignal, Signal2D):
         Returns
         -------
         Signal1D
-            ``(| time)``.
+            ``(| time)``; of a stack of movies one for each.
 
         Raises
         ------
@@ -154,11 +154,9 @@ class ConcentrationMap(LatticeSignal, Signal2D):
         mean = self.evolution(
             show_progressbar=show_progressbar, num_workers=num_workers, lazy_output=False
         )
-        rate = 3600 * np.gradient(mean.data, seconds, axis=-1)[0]
-        axes = [a.get_axis_dictionary() for a in mean.axes_manager._axes[1:]]
-        signal = self._build(Signal1D, rate, axes, title="C-rate")
-        signal.metadata.set_item("Signal.quantity", "C-rate (1/h)")
-        return signal
+        rate = 3600 * np.gradient(mean.data, seconds, axis=-1)[..., 0, :]
+        axes = [*mean._navigation_axes("region"), *map_axes(mean)]
+        return self._build(Signal1D, rate, axes, title="C-rate", quantity="C-rate (1/h)")
 
     def plot_montage(self, times=None, **kwargs):
         """Draw the maps of several times in a row; see `hyperspy_lfp.plotting.montage`."""
@@ -168,7 +166,7 @@ class ConcentrationMap(LatticeSignal, Signal2D):
 
     def _frames_with_variance(self):
         data = _frames.as_frames(self, 2)
-        noise = self.metadata.get_item(VARIANCE, default=None)
+        noise = noise_of(self, VARIANCE)
         if noise is None:
             return data, np.full((1,) * data.ndim, np.nan)
         if not hasattr(noise, "data"):  # HyperSpy allows one number for all
@@ -176,13 +174,11 @@ class ConcentrationMap(LatticeSignal, Signal2D):
         return data, _frames.as_frames(noise, 2)
 
     def _evolution_axes(self, time, number):
-        others = [a for a in self._navigation_axes() if time is None or a["name"] != time.name]
-        last = (
-            {"name": "time", "size": 1, "scale": 1.0, "offset": 0.0, "units": "s"}
-            if time is None
-            else next(a for a in self._navigation_axes() if a["name"] == time.name)
-        )
-        return [*others, stacked_axis("region", number), {**last, "navigate": False}]
+        axes = self._navigation_axes()
+        last = {"name": "time", "size": 1, "scale": 1.0, "offset": 0.0, "units": "s"}
+        if time is not None:
+            last = axes.pop(time.index_in_array)
+        return [*axes, stacked_axis("region", number), {**last, "navigate": False}]
 
 
 def _means_block(values, variance, masks, cell_area, sigma):

@@ -9,11 +9,18 @@ from hyperspy_lfp.kernels import lattice
 from hyperspy_lfp.kernels.displacement import displacement
 from hyperspy_lfp.kernels.lockin import COEFFICIENTS
 from hyperspy_lfp.signals import _composition, _frames
-from hyperspy_lfp.signals._base import LatticeSignal, axis_index, map_axes, stacked_axis
+from hyperspy_lfp.signals._base import (
+    LatticeSignal,
+    axis_index,
+    cheap_to_plot,
+    map_axes,
+    stacked_axis,
+)
 from hyperspy_lfp.signals._docs import LAZY, REFERENCE, THRESHOLD, fill
 from hyperspy_lfp.signals._indexing import miller_indices
-from hyperspy_lfp.signals._reference import CORE, reference_gradient
+from hyperspy_lfp.signals._reference import CORE, reference_gradient, reference_values
 from hyperspy_lfp.signals._regions import region_mask
+from hyperspy_lfp.signals._units import to_number
 from hyperspy_lfp.signals.displacement_field import DisplacementField
 from hyperspy_lfp.signals.lattice_strain import DEFINITIONS, LatticeStrain
 
@@ -64,7 +71,26 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
     def phase(self):
         """Geometric phase ``(g, time | x, y)`` in radians, wrapped to (-pi, pi]."""
         module = da if self._lazy else np
-        return self._real_signal(module.angle(self._coefficient("value")), "geometric phase")
+        angle = module.angle(self._coefficient("value"))
+        return self._real_signal(angle, "geometric phase", quantity="phase (rad)")
+
+    def plot(self, navigator="auto", *, representation="cartesian", **kwargs):
+        """Plot real and imaginary parts of the coefficients, or amplitude and phase.
+
+        Parameters
+        ----------
+        navigator : str or signal
+            As in HyperSpy.
+        representation : {"cartesian", "polar"}
+            ``"polar"`` plots `amplitude` and `phase`.
+        **kwargs
+            Passed to :meth:`hyperspy.api.signals.ComplexSignal2D.plot`.
+        """
+        if representation == "polar":
+            self.amplitude.plot(navigator=navigator, **kwargs)
+            self.phase.plot(navigator=navigator, **kwargs)
+        else:
+            super().plot(navigator=navigator, representation=representation, **kwargs)
 
     @fill(reference=REFERENCE, threshold=THRESHOLD, lazy=LAZY)
     def strain(
@@ -124,7 +150,8 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
         """
         if definition not in DEFINITIONS:
             raise ValueError(f"definition={definition!r} is not known; use one of {DEFINITIONS}.")
-        angle = float(angle)
+        angle = to_number(angle, "angle", example="12.0 (degrees)")
+        threshold = to_number(threshold, "threshold", low=0)
         ref, described = reference_gradient(self, reference, reference_frame)
         shape = self.axes_manager._signal_shape_in_array
         noisy = _frames.map_frames(
@@ -152,13 +179,14 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
             variance=noisy[..., 4:8, :, :],
             covariance=noisy[..., 8:, :, :],
             title="strain",
+            quantity="strain",
         )
         signal._record(
             "LatticeStrain",
             definition=definition,
             angle=angle,
             angle_units="degree",
-            threshold=float(threshold),
+            threshold=threshold,
             reference=described,
         )
         return self._finish(signal, lazy_output, show_progressbar, num_workers)
@@ -191,7 +219,8 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
         DisplacementField
             ``(component, time | x, y)`` with u_x (right) and u_y (down) in the units of the
             signal axes. With a region its mean is zero there in every frame; without one u
-            includes rigid drift, and is known up to a lattice vector of the reference.
+            includes rigid drift, and is known up to a lattice vector of the reference. With a
+            frame alone u is relative to that frame at every pixel.
 
         Raises
         ------
@@ -210,15 +239,20 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
         >>> s.gpa(*s.find_g_vectors(n=2)).displacement().ux
         <Signal2D, title: ux: displacement of lithiation movie, dimensions: (|56, 51)>
         """
+        threshold = to_number(threshold, "threshold", low=0)
         ref, described = reference_gradient(self, reference, reference_frame)
         y, x = (a.axis for a in reversed(self.axes_manager.signal_axes))
         region = (
             None if reference is None else region_mask(reference, self.axes_manager.signal_axes)
         )
+        start = []
+        if reference is None and reference_frame is not None:
+            start = [reference_values(self, reference_frame)]
         data = _frames.map_frames(
             displacement_block,
             _frames.as_frames(self, CORE),
             ref,
+            *start,
             core=CORE,
             out_shape=(2, len(y), len(x)),
             dtype=np.float32,
@@ -233,11 +267,18 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
             stacked_axis("component", 2),
             *map_axes(self),
         ]
-        signal = self._build(DisplacementField, data, axes, title="displacement")
+        units = self._parameters(_STEP)["resolution_units"]
+        signal = self._build(
+            DisplacementField,
+            data,
+            axes,
+            title="displacement",
+            quantity=f"displacement ({units})",
+        )
         signal._record(
             "DisplacementField",
-            units=self._parameters(_STEP)["resolution_units"],
-            threshold=float(threshold),
+            units=units,
+            threshold=threshold,
             reference=described,
         )
         return self._finish(signal, lazy_output, show_progressbar, num_workers)
@@ -305,6 +346,7 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
         >>> phase.to_concentration("LiFePO4", reference_frame=0, show_progressbar=False)
         <ConcentrationMap, title: Li concentration of lithiation movie, dimensions: (12|56, 51)>
         """
+        threshold = to_number(threshold, "threshold", low=0)
         material = materials.get(material)
         hkl = miller_indices(self, material, hkl, zone)
         plan = _composition.plan(material, hkl, self.g_vectors, x_reference, method)
@@ -323,7 +365,7 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
         )
         axes = [*self._navigation_axes("g", "coefficient"), *map_axes(self)]
         signal = _composition.build(self, noisy, axes, material, hkl, x_reference, method)
-        signal._record("ConcentrationMap", threshold=float(threshold), reference=described)
+        signal._record("ConcentrationMap", threshold=threshold, reference=described)
         return self._finish(signal, lazy_output, show_progressbar, num_workers)
 
     def _coefficient(self, name):
@@ -341,15 +383,14 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
                 "time and the signal axes only."
             )
 
-    def _real_signal(self, data, title):
+    def _real_signal(self, data, title, quantity=None):
         axes = [*self._navigation_axes("coefficient"), *map_axes(self)]
-        signal = self._build(Signal2D, data, axes, title=title)
-        return signal
+        return cheap_to_plot(self._build(Signal2D, data, axes, title=title, quantity=quantity))
 
 
-def displacement_block(block, ref, **kwargs):
+def displacement_block(block, ref, start=None, **kwargs):
     """Kernel of `displacement`; a name of our own, since the kernel takes `reference`."""
-    return displacement(block, reference=ref, **kwargs)
+    return displacement(block, reference=ref, start=start, **kwargs)
 
 
 def _strain_block(block, ref, g, sigma, threshold, angle, definition):

@@ -364,8 +364,9 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
             if not g.any():
                 raise ValueError("g holds the vector (0, 0), which is no lattice spacing.")
             if np.any(np.abs(g) >= nyquist):
+                given = tuple(np.round(g, 4).tolist())
                 raise ValueError(
-                    f"g={tuple(np.round(g, 4))} 1/{pixels.units} is beyond the Nyquist frequency "
+                    f"g={given} 1/{pixels.units} is beyond the Nyquist frequency "
                     f"({nyquist[0]:.4g}, {nyquist[1]:.4g}) of pixels of {pixels.scale[0]:.4g} x "
                     f"{pixels.scale[1]:.4g} {pixels.units}: check its unit and the pixel size."
                 )
@@ -381,6 +382,8 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
             chosen = np.arange(number)
         else:
             try:
+                if isinstance(frames, bool):
+                    raise TypeError
                 chosen = np.atleast_1d(np.arange(number)[frames])
             except (IndexError, TypeError) as error:
                 raise ValueError(

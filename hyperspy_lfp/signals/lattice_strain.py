@@ -13,10 +13,12 @@ from hyperspy_lfp.signals._base import (
     LatticeSignal,
     axis_index,
     map_axes,
+    noise_of,
     stacked_axis,
 )
 from hyperspy_lfp.signals._components import component
 from hyperspy_lfp.signals._docs import LAZY, fill
+from hyperspy_lfp.signals._units import to_number
 
 DEFINITIONS = ("lattice", "eulerian", "finite")
 _STEP = "LatticeStrain"
@@ -90,13 +92,14 @@ class LatticeStrain(LatticeSignal, Signal2D):
         90.0
         """
         axis_index(self, "component")
+        angle = to_number(angle, "angle", example="12.0 (degrees)")
         signal = self._build(
             type(self),
             self._rotated(_frames.as_frames(self, _CORE), angle),
             self._all_axes(),
             **self._rotated_noise(angle),
         )
-        signal._record(_STEP, angle=self.angle + float(angle))
+        signal._record(_STEP, angle=self.angle + angle)
         return self._finish(signal, lazy_output, show_progressbar, num_workers)
 
     @fill(lazy=LAZY)
@@ -172,6 +175,8 @@ class LatticeStrain(LatticeSignal, Signal2D):
         axes = [*self._navigation_axes("component"), *map_axes(self)]
         hkl = _composition.basis(zone).tolist()
         signal = _composition.build(self, noisy, axes, material, hkl, x_reference, method)
+        if not self._has_noise:  # that of x is not known either
+            del signal.metadata.Signal.Noise_properties
         signal._record("ConcentrationMap", a_direction=list(direction))
         return self._finish(signal, lazy_output, show_progressbar, num_workers)
 
@@ -193,14 +198,18 @@ class LatticeStrain(LatticeSignal, Signal2D):
         data = _frames.as_frames(self, _CORE)
         noise = []
         for item in (VARIANCE, COVARIANCE):
-            signal = self.metadata.get_item(item, default=None)
-            noise.append(None if signal is None else _frames.as_frames(signal, _CORE))
+            signal = noise_of(self, item)
+            noise.append(_frames.as_frames(signal, _CORE) if hasattr(signal, "data") else None)
         if noise[0] is None:
             equal = np.ones((4, 1, 1), dtype=np.float32)
             noise[0] = equal.reshape((1,) * (data.ndim - _CORE) + equal.shape)
         if noise[1] is None:
             noise[1] = np.zeros_like(noise[0])
         return data, *noise
+
+    @property
+    def _has_noise(self):
+        return all(hasattr(noise_of(self, item), "data") for item in (VARIANCE, COVARIANCE))
 
     def _all_axes(self):
         return [*self._navigation_axes("component"), stacked_axis("component", 4), *map_axes(self)]
@@ -212,11 +221,11 @@ class LatticeStrain(LatticeSignal, Signal2D):
             core=_CORE,
             out_shape=data.shape[-3:],
             dtype=np.float32,
-            angle=np.deg2rad(float(angle)),
+            angle=np.deg2rad(angle),
         )
 
     def _rotated_noise(self, angle):
-        if not self.metadata.has_item(VARIANCE):
+        if not self._has_noise:
             return {}
         _, variance, covariance = self._with_noise()
         both = _frames.map_frames(
@@ -226,7 +235,7 @@ class LatticeStrain(LatticeSignal, Signal2D):
             core=_CORE,
             out_shape=(8, *variance.shape[-2:]),
             dtype=np.float32,
-            angle=np.deg2rad(float(angle)),
+            angle=np.deg2rad(angle),
         )
         return {"variance": both[..., :4, :, :], "covariance": both[..., 4:, :, :]}
 
