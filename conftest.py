@@ -20,6 +20,10 @@ def _doctest_surroundings(request):
     import matplotlib.pyplot as plt
     import numpy as np
 
+    # an example shows what it is about, not how far it has come
+    request.getfixturevalue("monkeypatch").setattr(
+        hs.preferences.General, "show_progressbar", False
+    )
     request.getfixturevalue("doctest_namespace").update(hs=hs, np=np)
     request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
     yield

@@ -147,7 +147,8 @@ def _parser():
         "file", nargs="?", type=Path, help="movie or single image, anything that HyperSpy reads"
     )
     _add_input(parser.add_argument_group("input"))
-    _add_analysis(parser.add_argument_group("analysis"))
+    _add_lattice(parser.add_argument_group("lattice"))
+    _add_composition(parser.add_argument_group("composition"))
     _add_output(parser.add_argument_group("output"))
     return parser
 
@@ -167,10 +168,15 @@ def _add_input(group):
     )
 
 
-def _add_analysis(group):
+def _adder(group):
     def add(name, metavar, kind, help, **kwargs):
         group.add_argument(name, metavar=metavar, type=kind, help=help, **kwargs)
 
+    return add
+
+
+def _add_lattice(group):
+    add = _adder(group)
     add(
         "--g",
         "GX,GY",
@@ -202,6 +208,10 @@ def _add_analysis(group):
         "spacing)",
     )
     add("--step", "LENGTH", str, "sampling of the maps, or 'pixel' (default: resolution / 3)")
+
+
+def _add_composition(group):
+    add = _adder(group)
     add(
         "--reference",
         "LEFT,TOP,RIGHT,BOTTOM",

@@ -5,7 +5,7 @@ show it at the end of a Jupyter cell, or write it with ``figure.savefig("name.pn
 """
 
 import numpy as np
-from matplotlib import patheffects
+from matplotlib import patheffects, rcParams
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -31,7 +31,8 @@ _FOOT = 0.24  # below it, for the scale bar
 _BAR = 0.68  # right of it, for the colour bar with its label
 _GAP = 0.08
 _TALLEST = 2.6  # images
-_SHORTEST = 1.15  # colour bars, for their labels
+_LETTER = 0.06  # of a label: a colour bar is not shorter than its label
+_ERROR = "standard error of x"
 
 
 def montage(x, times=None, columns=None, **kwargs):
@@ -73,7 +74,7 @@ def montage(x, times=None, columns=None, **kwargs):
     rows = -(-len(chosen) // columns)
     width = _GAP + columns * panel + (columns - 1) * _GAP + _BAR
     height = rows * (_TITLE + panel * _aspect(x)) + _FOOT
-    figure = _figure(width, max(height, _row_height(0)))
+    figure = _figure(width, max(height, _row_height(0, _content(x))))
     _draw_montage(figure, x, chosen, columns, (_GAP, 0.0, panel), kwargs)
     return figure
 
@@ -98,7 +99,8 @@ def evolution(ev):
     Examples
     --------
     >>> from hyperspy_lfp import data, plotting
-    >>> figure = plotting.evolution(data.lithiation_truth().evolution())
+    >>> ev = data.lithiation_truth().evolution(show_progressbar=False)
+    >>> figure = plotting.evolution(ev)
     >>> figure.savefig("evolution.pdf")
     """
     figure = _figure(4.6, 3.0)
@@ -147,8 +149,8 @@ def summary(movie, x, ev, regions=None, reference=None):
     left = 0.25  # for the letters of the panels
     large = _panel_width(_WIDTH - left - (1 + one) * _BAR, 3, _aspect(movie), gap=left)
     small = _panel_width(_WIDTH - left - _BAR, max(len(chosen), 3), _aspect(x))
-    tops = [0.02, 0.02 + _row_height(large * _aspect(movie))]
-    tops.append(tops[1] + (0 if one else _row_height(small * _aspect(x))) + 0.2)
+    tops = [0.02, 0.02 + _row_height(large * _aspect(movie), _ERROR)]
+    tops.append(tops[1] + (0 if one else _row_height(small * _aspect(x), _content(x))) + 0.2)
     figure = _figure(_WIDTH, tops[-1] + 2.25, dpi=_DPI)
     panels = _draw_frames(figure, movie, x, (left, tops[0], large), (regions, reference))
     if not one:
@@ -279,12 +281,12 @@ def _draw_error(figure, x, i, place):
     image = _show(ax, x, error, cmap="magma", vmin=0, vmax=high, interpolation="nearest")
     ax.set_title(_frame_label(x, i), fontsize=_NORMAL, pad=3)
     place = left + width + _GAP, top, top + height
-    _colour_bar(figure, image, error, place, "standard error of x")
+    _colour_bar(figure, image, error, place, _ERROR)
     return [ax]
 
 
 def _figure(width, height, **kwargs):
-    return Figure(figsize=(width, height), facecolor="white", **kwargs)
+    return Figure(figsize=(width, height), **kwargs)
 
 
 def _axes_at(figure, left, top, width, height):
@@ -299,9 +301,9 @@ def _style(ax):
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _row_height(image):
-    """Height of a row of images with what is above and below them."""
-    return _TITLE + max(image, _SHORTEST) + _FOOT
+def _row_height(image, label):
+    """Height of a row of images with a colour bar, and what is above and below them."""
+    return _TITLE + max(image, _LETTER * len(label)) + _FOOT
 
 
 def _panel_width(room, number, aspect, gap=_GAP):
@@ -312,7 +314,7 @@ def _panel_width(room, number, aspect, gap=_GAP):
 def _colour_bar(figure, image, values, place, label):
     """A colour bar at left, top, bottom; not too short for its label."""
     left, top, bottom = place
-    ax = _axes_at(figure, left, top, 0.08, max(bottom - top, _SHORTEST))
+    ax = _axes_at(figure, left, top, 0.08, max(bottom - top, _LETTER * len(label)))
     extend = _extend(values, image.norm)
     bar = figure.colorbar(ScalarMappable(image.norm, image.cmap), cax=ax, extend=extend)
     bar.set_label(label, fontsize=_NORMAL, labelpad=2)
@@ -337,7 +339,8 @@ def _scale_bar(ax, signal):
     axis = signal.axes_manager.signal_axes[0]
     width = axis.scale * axis.size
     length = _round_length(width / 3)
-    line = Line2D((0, length / width), (0, 0), color="black", lw=2, solid_capstyle="butt")
+    style = {"color": rcParams["text.color"], "lw": 2, "solid_capstyle": "butt"}
+    line = Line2D((0, length / width), (0, 0), **style)
     below = ax.transAxes + ScaledTranslation(0, -0.5 * _FOOT, ax.figure.dpi_scale_trans)
     line.set(transform=below, clip_on=False)
     ax.add_line(line)
@@ -357,7 +360,7 @@ def _legend(ax, with_reference):
     """What the lines in the frames are, right below the last of them."""
     handles = [Line2D([], [], color=_EDGE, lw=1, label="edge of lattice")]
     if with_reference:
-        style = {"color": "black", "lw": 1, "linestyle": (0, (2, 1.5))}
+        style = {"color": rcParams["text.color"], "lw": 1, "linestyle": (0, (2, 1.5))}
         handles.append(Line2D([], [], label="reference", **style))
     ax.legend(
         handles=handles,

@@ -4,7 +4,7 @@ import contextlib
 import csv
 import io
 import json
-import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -12,6 +12,8 @@ import dask
 import hyperspy.api as hs
 import numpy as np
 import pint
+from dask.diagnostics import ProgressBar
+from dask.system import CPU_COUNT
 
 from hyperspy_lfp import data, materials, plotting
 from hyperspy_lfp._cli import InputError, output
@@ -54,7 +56,7 @@ def run(options, folder, say):
     say : callable
         Prints a line.
     """
-    with ThreadPoolExecutor(options.workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(options.workers or CPU_COUNT) as pool:
         try:
             with dask.config.set(scheduler="threads", pool=pool):
                 _run(options, folder, say)
@@ -111,6 +113,9 @@ def build(movie, options):
     strain = phase.strain(region, frame)
     x = phase.to_concentration(material, region, frame, options.x_reference, options.method)
     regions = dict(options.region)
+    for name in regions:
+        if [other for other, _ in options.region].count(name) > 1:
+            raise InputError(f"--region {name} is given twice; give each its own name")
     if options.file is None and not regions:
         regions = _EXAMPLE
     regions = {name: hs.roi.RectangularROI(*edges) for name, edges in regions.items()}
@@ -273,7 +278,7 @@ def _reference(movie, options):
     """Region, frame and description of the reference lattice."""
     number = _number_of_frames(movie)
     edges, frame = options.reference, options.reference_frame
-    if edges is frame is None and options.file is None and not options.g:
+    if options.file is None and edges is None and frame is None and not options.g:
         edges = _EXAMPLE_REFERENCE
     if frame is None and number > 1:
         frame = 0
@@ -328,7 +333,10 @@ def _store(signals, folder, progress):
     Only a few frames are in memory at a time, however long the movie and fine the maps.
     """
     parts = [part for signal in signals for part in (signal, *noise_signals(signal))]
-    stored = _frames.store_arrays([part.data for part in parts], folder, progress)
+    # a log gets fewer lines than a terminal
+    bar = ProgressBar(dt=0.1 if sys.stdout.isatty() else 1.0)
+    with bar if progress else contextlib.nullcontext():
+        stored = _frames.store_arrays([part.data for part in parts], folder, show_progressbar=False)
     for part, array in zip(parts, stored, strict=True):
         part.data = array
 

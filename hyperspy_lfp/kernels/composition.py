@@ -26,7 +26,7 @@ def invert_lengths(stretch, variance, knots, model):
     stretch : array of shape (n, ...)
         Measured quantities.
     variance : array of shape (n, ...)
-        Their variances due to noise; they are taken as independent.
+        Their variances due to noise; they are taken as independent. NaN if not known.
     knots : array of shape (m,)
         Compositions, increasing.
     model : array of shape (n, m)
@@ -40,7 +40,8 @@ def invert_lengths(stretch, variance, knots, model):
     """
     xp = get_array_module(stretch)
     knots, model = np.asarray(knots, dtype=float), np.asarray(model, dtype=float)
-    weight = 1 / (variance + _SYSTEMATIC**2)
+    # where the noise is not known the lengths weigh the same
+    weight = 1 / (xp.where(xp.isnan(variance), 0, variance) + _SYSTEMATIC**2)
     best_x = best_variance = best_misfit = None
     last = len(knots) - 2
     for piece in range(last + 1):

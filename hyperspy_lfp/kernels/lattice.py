@@ -62,7 +62,8 @@ def lattice_mask(coefficients, sigma, threshold):
     # the variance of d/dx of noise is that of its value over 2 sigma^2
     noise = coefficients[..., 3, :, :]
     noise = sigma**2 * (noise.real + noise.imag)
-    strong = (amplitude > threshold * typical) & (power > _SIGNAL_TO_NOISE**2 * noise)
+    # noise that is not known rules nothing out
+    strong = (amplitude > threshold * typical) & ~(power <= _SIGNAL_TO_NOISE**2 * noise)
     slope_x, slope_y = (
         _real_product(coefficients[..., 0, :, :], coefficients[..., i, :, :]) for i in (1, 2)
     )
@@ -143,7 +144,7 @@ def deformation(coefficients, g, sigma, reference=None, threshold=0.2):
     if len(g) == 2:
         inverse, spread = _exact_inverse(gx, gy, variance, valid, xp)
     else:
-        inverse, spread = _least_squares_inverse(gx, gy, variance, valid, xp)
+        inverse, spread = _least_squares_inverse(gx, gy, variance, power, valid, xp)
     factor = -1 / (2 * np.pi)
     shape = np.broadcast_shapes(inverse[0].shape[:-3], gradient.shape[1:-3])
     e = xp.empty((2, 2) + shape + coefficients.shape[-2:], dtype=xp.float32)
@@ -163,8 +164,13 @@ def _exact_inverse(gx, gy, variance, valid, xp):
     return (row_x * both, row_y * both), xp.stack(spread)
 
 
-def _least_squares_inverse(gx, gy, variance, valid, xp):
-    """The same for more than two reflections, weighted with the inverse variance."""
+def _least_squares_inverse(gx, gy, variance, power, valid, xp):
+    """The same for more than two reflections, weighted with the inverse variance.
+
+    Where that is not known, with the squared amplitude.
+    """
+    unknown = xp.isnan(variance).any(axis=-3, keepdims=True)
+    variance = xp.where(unknown, 1 / xp.where(power > 0, power, xp.nan), variance)
     weight = xp.where(valid, 1 / xp.where(variance > 0, variance, xp.nan), 0)
     weight = xp.where(xp.isfinite(weight), weight, 0)
     xx, yy, xy = ((weight * a * b).sum(axis=-3) for a, b in _pairs(gx, gy))
@@ -175,7 +181,8 @@ def _least_squares_inverse(gx, gy, variance, valid, xp):
     row_x = (yy * gx - xy * gy) * weight / det
     row_y = (xx * gy - xy * gx) * weight / det
     spread = [yy / det, xx / det, -xy / det]
-    return (row_x, row_y), xp.stack([s[..., 0, :, :] for s in spread])
+    known = xp.where(unknown[..., 0, :, :], xp.nan, 1)
+    return (row_x, row_y), xp.stack([s[..., 0, :, :] * known for s in spread])
 
 
 def _pairs(x, y):

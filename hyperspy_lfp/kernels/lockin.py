@@ -261,7 +261,8 @@ def _fit_frame(frame, plan, out, xp):
 
 def _first_stage(frame, offset, detuning, plan, xp):
     """Demodulate a frame without its mean; also returns which pixels are valid, or None."""
-    coarse, total, ones = _demodulate(frame, offset, detuning, plan, xp)
+    with np.errstate(invalid="ignore"):  # infinite pixels are seen by the sum
+        coarse, total, ones = _demodulate(frame, offset, detuning, plan, xp)
     weight = [xp.asarray(a.weight) for a in plan[:2]]
     if xp.isfinite(total):
         mean = float(total) / float(weight[0].sum() * weight[1].sum())

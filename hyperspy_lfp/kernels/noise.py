@@ -77,8 +77,8 @@ def plan_noise(grids, smooth, g):
     rings = []
     for length in lengths:
         ring = inside_band & (np.hypot(fy, fx) < _RADIUS * length)
-        # a frame of a few windows only has no room around the spot: take what there is
-        rings.append(ring if ring.any() else ~spot if (~spot).any() else np.ones_like(spot))
+        # a frame of a few windows only has no room around the spot: take what there is further out
+        rings.append(ring if ring.any() else ~spot)
     return NoisePlan(
         starts=tuple(starts),
         window=window.astype(np.float32),
@@ -112,6 +112,7 @@ def noise_power(coarse, plan, xp=np):
     Returns
     -------
     list of K floats
+        NaN where the spot fills all frequencies, as in a frame of less than four windows across.
         Variance per pixel that white noise of the same power near g would have, weighted
         towards the patches in which the lattice is strong.
     """
@@ -128,6 +129,9 @@ def noise_power(coarse, plan, xp=np):
                 for x in plan.starts[1]
             ]
         )
+        if not ring.any():
+            result.append(np.nan)
+            continue
         power = xp.abs(xp.fft.fft2(patches)) ** 2 * scale
         strength = power[:, spot].max(axis=1)
         quantile = xp.quantile(power[:, xp.asarray(ring)], _QUANTILE, axis=1)

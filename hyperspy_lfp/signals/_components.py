@@ -5,15 +5,21 @@ from hyperspy.signals import Signal2D
 from hyperspy_lfp.signals._base import COVARIANCE, axis_index, cheap_to_plot
 
 
-def component(signal, name):
-    """One component as a generic image signal ``(time | x, y)``, with its variance."""
+def component_axis(signal):
+    """Position of the component axis in the data, or an error if any component is missing."""
     position = axis_index(signal, "component")
     size = signal.axes_manager._axes[position].size
     if size != len(signal.COMPONENTS):
         raise ValueError(
             f"this {type(signal).__name__} holds {size} of the components "
-            f"{signal.COMPONENTS}; take `.{name}` of the whole signal."
+            f"{signal.COMPONENTS}; take the next step with all of them."
         )
+    return position
+
+
+def component(signal, name):
+    """One component as a generic image signal ``(time | x, y)``, with its variance."""
+    position = component_axis(signal)
     navigation = list(signal.axes_manager.navigation_axes)
     index = [slice(None)] * len(navigation)
     axis = signal.axes_manager._axes[position]

@@ -11,12 +11,11 @@ from hyperspy_lfp.signals._base import (
     COVARIANCE,
     VARIANCE,
     LatticeSignal,
-    axis_index,
     map_axes,
     noise_of,
     stacked_axis,
 )
-from hyperspy_lfp.signals._components import component
+from hyperspy_lfp.signals._components import component, component_axis
 from hyperspy_lfp.signals._docs import LAZY, fill
 from hyperspy_lfp.signals._units import to_number
 
@@ -91,7 +90,7 @@ class LatticeStrain(LatticeSignal, Signal2D):
         >>> strain.rotate(90).angle
         90.0
         """
-        axis_index(self, "component")
+        component_axis(self)
         angle = to_number(angle, "angle", example="12.0 (degrees)")
         signal = self._build(
             type(self),
@@ -194,7 +193,7 @@ class LatticeStrain(LatticeSignal, Signal2D):
 
     def _with_noise(self):
         """Data, variance and covariance; equal variances where none is known."""
-        axis_index(self, "component")
+        component_axis(self)
         data = _frames.as_frames(self, _CORE)
         noise = []
         for item in (VARIANCE, COVARIANCE):
@@ -247,7 +246,10 @@ def _unit_vector(direction):
             "a_direction is missing: give the (x, y) direction of the crystal's a axis in the "
             f"image, {example}."
         )
-    vector = np.asarray(direction, dtype=float)
+    try:
+        vector = np.asarray(direction, dtype=float)
+    except (TypeError, ValueError):
+        vector = np.empty(0)
     if vector.shape != (2,) or not np.isfinite(vector).all() or not vector.any():
         raise ValueError(f"a_direction={direction!r} must be two numbers (x, y), {example}.")
     return tuple(float(v) for v in vector / np.hypot(*vector))

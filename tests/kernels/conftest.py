@@ -91,9 +91,7 @@ def make_image(shape, waves, displacement=None, mean=1.0, modulation=None):
     ux, uy = (0.0, 0.0) if displacement is None else displacement(x, y)
     waves_only = np.zeros(shape)
     for v, amplitude, phase in waves:
-        waves_only += amplitude * np.cos(
-            2 * np.pi * (v[0] * (x - ux) + v[1] * (y - uy)) + phase
-        )
+        waves_only += amplitude * np.cos(2 * np.pi * (v[0] * (x - ux) + v[1] * (y - uy)) + phase)
     return mean + waves_only * (1.0 if modulation is None else modulation(x, y))
 
 
