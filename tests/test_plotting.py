@@ -1,10 +1,13 @@
 """The figures: what they show, what they refuse, and that they look as they did."""
 
+import itertools
+
 import hyperspy.api as hs
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from hyperspy.signals import Signal2D
+from PIL import Image
 
 from hyperspy_lfp import plotting
 from hyperspy_lfp.signals import ConcentrationMap, HRTEMMovie
@@ -251,3 +254,38 @@ def test_nothing_leaves_the_page(shape):
         box = ax.get_position()
         assert min(box.x0, box.y0) >= 0
         assert max(box.x1, box.y1) <= 1
+
+
+def test_movie(tmp_path):
+    """Each frame of the film is the map of its time."""
+    x = make_map(4)
+    file = tmp_path / "film.gif"
+    plotting.movie(x, file, frames_per_second=4)
+    with Image.open(file) as film:
+        assert film.n_frames == 4
+        assert film.info["duration"] == 250
+        pictures = []
+        for i in range(4):
+            film.seek(i)
+            pictures.append(np.asarray(film.convert("RGB")))
+    assert all(np.any(a != b) for a, b in itertools.pairwise(pictures))
+    # viridis: from dark violet to yellow as the disc fills
+    middle = [p[p.shape[0] // 2, p.shape[1] // 3] for p in pictures]
+    assert middle[0][1] < 60 and middle[-1][1] > 200
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_movie_does_not_replace_a_file(tmp_path):
+    file = tmp_path / "film.gif"
+    file.write_text("mine")
+    with pytest.raises(FileExistsError, match="overwrite"):
+        make_map(2).save_movie(file)
+    assert file.read_text() == "mine"
+    make_map(2).save_movie(file, overwrite=True)
+    assert file.read_bytes()[:3] == b"GIF"
+
+
+def test_movie_of_another_kind(tmp_path):
+    with pytest.raises(ValueError, match=r"filename=.*\.gif"):
+        plotting.movie(make_map(2), tmp_path / "film.avi")
+    assert not list(tmp_path.iterdir())

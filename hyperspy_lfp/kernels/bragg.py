@@ -150,7 +150,7 @@ def in_half_plane(vector):
     return vector[0] * np.cos(angle) + vector[1] * np.sin(angle) > 0
 
 
-def refine_vectors(frames, g, region=None, n_iterations=4):
+def refine_vectors(frames, g, region=None, n_iterations=2):
     """Refine reciprocal vectors by the mean gradient of their geometric phase.
 
     The gradient comes from the plane-wave fit and is never unwrapped, so that a start several

@@ -7,8 +7,8 @@ import numpy as np
 #: Largest relative error of a length (pixel sizes in files are often a few percent wrong) and
 #: of the ratio of two lengths, largest error of an angle in radians.
 _LENGTH = 0.05
-_RATIO = 0.02
-_ANGLE = np.deg2rad(2.5)
+_RATIO = 0.04
+_ANGLE = np.deg2rad(3.0)
 #: How far from whole numbers the indices of a further vector may come out.
 _INTEGER = 0.12
 

@@ -199,10 +199,15 @@ def noise_signals(signal):
 _OWN_AXES = ("g", "coefficient", "component", "region")
 
 
-def axis_index(signal, name):
-    """Position of a named axis in the data."""
+def axis_index(signal, name, place):
+    """Position of a named axis in the data, where it is expected from the end."""
     for axis in signal.axes_manager._axes:
         if axis.name == name:
+            if axis.index_in_array != signal.data.ndim + place:
+                raise ValueError(
+                    f"the axes of this {type(signal).__name__} have been reordered: {name!r} is "
+                    "not where it was; take the next step before transposing."
+                )
             return axis.index_in_array
     raise ValueError(
         f"this {type(signal).__name__} has lost its axis {name!r} (by slicing, or by renaming); "

@@ -2,12 +2,18 @@
 
 from hyperspy.signals import Signal2D
 
-from hyperspy_lfp.signals._base import COVARIANCE, axis_index, cheap_to_plot
+from hyperspy_lfp.signals._base import (
+    COVARIANCE,
+    VARIANCE,
+    axis_index,
+    cheap_to_plot,
+    noise_of,
+)
 
 
 def component_axis(signal):
     """Position of the component axis in the data, or an error if any component is missing."""
-    position = axis_index(signal, "component")
+    position = axis_index(signal, "component", place=-3)
     size = signal.axes_manager._axes[position].size
     if size != len(signal.COMPONENTS):
         raise ValueError(
@@ -20,6 +26,10 @@ def component_axis(signal):
 def component(signal, name):
     """One component as a generic image signal ``(time | x, y)``, with its variance."""
     position = component_axis(signal)
+    stored = [i for i in (VARIANCE, COVARIANCE) if signal.metadata.has_item(i)]
+    if any(noise_of(signal, item) is None for item in stored):
+        # HyperSpy would slice it together with the data
+        signal = signal._deepcopy_with_new_data(signal.data)
     navigation = list(signal.axes_manager.navigation_axes)
     index = [slice(None)] * len(navigation)
     axis = signal.axes_manager._axes[position]

@@ -164,6 +164,12 @@ class ConcentrationMap(LatticeSignal, Signal2D):
 
         return plotting.montage(self, times=times, **kwargs)
 
+    def save_movie(self, filename, **kwargs):
+        """Write the maps as a .gif or .mp4 film; see `hyperspy_lfp.plotting.movie`."""
+        from hyperspy_lfp import plotting
+
+        plotting.movie(self, filename, **kwargs)
+
     def _frames_with_variance(self):
         data = _frames.as_frames(self, 2)
         noise = noise_of(self, VARIANCE)

@@ -374,8 +374,8 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
 
     def _check_axes(self):
         sizes = {}
-        for axis in ("g", "coefficient"):
-            sizes[axis] = self.axes_manager._axes[axis_index(self, axis)].size
+        for axis, place in (("g", -4), ("coefficient", -3)):
+            sizes[axis] = self.axes_manager._axes[axis_index(self, axis, place)].size
         if sizes != {"g": len(self.g_vectors), "coefficient": len(COEFFICIENTS)}:
             raise ValueError(
                 f"this GeometricPhase holds {sizes['g']} reflections and {sizes['coefficient']} "
