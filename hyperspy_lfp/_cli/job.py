@@ -382,8 +382,9 @@ def _report(evolution, say):
         said = []
         for i in dict.fromkeys((0, time.size - 1)):
             when = f" at {time.axis[i]:.6g} {units}".rstrip() if time.size > 1 else ""
-            known = np.isfinite(mean[i])
-            said.append((f"{mean[i]:.4f} ± {error[i]:.4f}" if known else "no lattice") + when)
+            x = round(float(mean[i]), 4) + 0.0  # no negative zero
+            known = np.isfinite(x)
+            said.append((f"{x:.4f} ± {error[i]:.4f}" if known else "no lattice") + when)
         say(f"mean x, {name}: {', '.join(said)}")
 
 

@@ -84,7 +84,8 @@ def _inside(shape, shift):
     """Slices of the pixels whose content was within the frame."""
     slices = []
     for size, d in zip(shape, shift, strict=True):
-        slices.append(slice(max(0, int(np.ceil(-d))), min(size, int(np.floor(size - 1 - d)) + 1)))
+        last = int(np.floor(size - 1 - d))
+        slices.append(slice(max(0, int(np.ceil(-d))), max(0, min(size, last + 1))))
     return tuple(slices)
 
 

@@ -40,6 +40,9 @@ _TAPER = 2.0
 #: the first stage before the frame is demodulated anew, and how often it is at most.
 _TUNED = 0.005
 _DEMODULATIONS = 3
+#: How far the mean lattice may be from a given g, in units of its length: what is farther is
+#: another reflection, which takes the place of one that is absent.
+_FARTHEST = 0.25
 #: Names of the coefficients along the second axis of the result.
 COEFFICIENTS = ("value", "d/dx", "d/dy", "variance")
 #: Share of the window that must lie on valid pixels for a fit to be attempted.
@@ -124,9 +127,7 @@ def plan_axis(size, sigma, g, positions, origin=0.0, taper=0.0):
     moments = smooth.sum(axis=1), smooth @ pixels
     sigma2 = np.sqrt(sigma**2 - sigma1**2)
     mean, first, derivative, centroid = _second_stage(grid, positions, sigma, sigma2, moments)
-    # away from the border, where the windows are whole
-    margin = min(4 * sigma, size / 4)
-    few = np.linspace(margin, size - 1 - margin, max(2, int(size / (2 * sigma)) - 1))
+    few = np.linspace(0, size - 1, max(2, int(size / (2 * sigma)) + 1))
     survey = _second_stage(grid, few, sigma, sigma2, moments)
 
     gram = smooth @ smooth.T
@@ -247,16 +248,16 @@ def _fit_frame(frame, plan, out, xp):
     for _ in range(_DEMODULATIONS):
         detuning = detuning + step
         coarse, valid = _first_stage(frame, offset, detuning, plan, xp)
-        step = _mean_gradient(coarse, plan, xp)
-        if float(xp.abs(step * xp.asarray(plan.sigma)).max()) < _TUNED:
+        rest = _mean_gradient(coarse, plan, xp)
+        if float(xp.abs(rest * xp.asarray(plan.sigma)).max()) < _TUNED:
             break
+        step = _extrapolated(rest, step, detuning, plan, xp)
     if valid is None:
-        support = 1.0
-        _solve_separable(coarse, plan, out, xp)
+        gains = _solve_separable(coarse, plan, out, xp)
     else:
-        support = _solve_masked(coarse, valid, plan, out, xp)
+        gains = _solve_masked(coarse, valid, plan, out, xp)
     _retune(out, detuning, plan, xp)
-    _add_variance(out, coarse, support, plan, xp)
+    _add_variance(out, coarse, valid, gains, plan, xp)
 
 
 def _first_stage(frame, offset, detuning, plan, xp):
@@ -351,6 +352,20 @@ def _mean_gradient(coarse, plan, xp):
     return xp.stack(gradient, axis=-1).astype(xp.float64)
 
 
+def _extrapolated(rest, step, detuning, plan, xp):
+    """The next step towards the mean lattice of a frame, given the last one and what it left.
+
+    A crystal that is narrower than a window shows only a part of its detuning, the same part
+    every time.
+    """
+    left = rest / xp.where(step != 0, step, xp.inf)
+    step = rest / (1 - xp.clip(left, 0, 0.8))
+    sigma = xp.asarray(plan.sigma)
+    reach = 2 * np.pi * _FARTHEST * np.hypot(*(plan.g * plan.sigma).T)
+    distance = xp.hypot(*((detuning + step) * sigma).T)[:, None]
+    return xp.where(distance < xp.asarray(reach)[:, None], step, -detuning)
+
+
 def _retune(out, gradient, plan, xp):
     """Turn the coefficients back to the given g."""
     gy, gx = (gradient[:, i].astype(xp.float32)[:, None, None] for i in (0, 1))
@@ -361,23 +376,29 @@ def _retune(out, gradient, plan, xp):
     out[:, :3] *= (along_y[:, :, None] * along_x[:, None, :])[:, None]
 
 
-def _add_variance(out, coarse, support, plan, xp):
+def _add_variance(out, coarse, valid, gains, plan, xp):
     """Variance of the two derivatives from the noise power near each g."""
-    noise = noise_power(coarse, plan.noise, xp)
+    smooth = [xp.asarray(a.smooth) for a in plan[:2]]
+    everything = smooth[0].sum(axis=1)[:, None] * smooth[1].sum(axis=1)
+    there = everything
+    if valid is not None:
+        there = smooth[0] @ valid.astype(xp.float64) @ smooth[1].T
+    noise = noise_power(coarse, (there, everything), plan.noise, xp)
     gain_y, gain_x = (xp.asarray(a.noise_gain) for a in plan[:2])
-    variance_x = gain_y[0][:, None] * gain_x[1] / support
-    variance_y = gain_y[1][:, None] * gain_x[0] / support
     # rounding in float32 is a floor under the noise of synthetic, noise-free frames
     gain_0 = gain_y[0].min() * gain_x[0].min()
     for k in range(len(plan.g)):
         amplitude = xp.nanmax(xp.abs(out[k, 0])) if bool(xp.isfinite(out[k, 0]).any()) else 0.0
         power = xp.maximum(noise[k], (1e-6 * amplitude) ** 2 / gain_0)
-        out[k, 3].real = power * variance_x
-        out[k, 3].imag = power * variance_y
+        out[k, 3].real = power * gains[0]
+        out[k, 3].imag = power * gains[1]
 
 
 def _solve_separable(coarse, plan, out, xp):
-    """Second stage where the window is cut by the border only: the 3x3 system separates."""
+    """Second stage where the window is cut by the border only: the 3x3 system separates.
+
+    Returns the variances of d/dx and d/dy due to white noise of variance one.
+    """
     k, _, n_x = coarse.shape
     flat = coarse.view(xp.float32)  # (K, n_y, 2 n_x): the operators are real
     rows = xp.empty((2, k, len(plan.y.positions), 2 * n_x), dtype=xp.float32)
@@ -395,6 +416,8 @@ def _solve_separable(coarse, plan, out, xp):
             out[i, 2, :, span] = _times_real(rows[1, i, :, nodes], mean, xp)
     out[:, 0] -= xp.asarray(plan.x.centroid) * out[:, 1]
     out[:, 0] -= xp.asarray(plan.y.centroid)[:, None] * out[:, 2]
+    gain_y, gain_x = (xp.asarray(a.noise_gain) for a in plan[:2])
+    return gain_y[0][:, None] * gain_x[1], gain_y[1][:, None] * gain_x[0]
 
 
 def _times_real(rows, operator, xp):
@@ -407,7 +430,7 @@ def _times_real(rows, operator, xp):
 
 
 def _solve_masked(coarse, valid, plan, out, xp):
-    """Second stage with the moments of an arbitrary set of valid pixels. Returns the support."""
+    """Second stage with the moments of an arbitrary set of valid pixels; returns the same."""
     tests = [xp.asarray(a.tests) for a in plan[:2]]
     smooth = [xp.asarray(a.smooth) for a in plan[:2]]
     positions = [xp.asarray(a.positions) for a in plan[:2]]
@@ -426,16 +449,43 @@ def _solve_masked(coarse, valid, plan, out, xp):
     along_y = (
         moments(valid * xp.arange(plan.y.size)[:, None]) - positions[0][:, None, None] * zeroth
     )
-    support = zeroth[..., 0]  # the tests are normalised by the whole window
-    enough = support > _MINIMUM_SUPPORT
-    matrix = xp.stack([zeroth, along_x, along_y], axis=-1)[enough]
+    # the tests are normalised by the whole window
+    enough = zeroth[..., 0] > _MINIMUM_SUPPORT
+    inverse = xp.linalg.inv(xp.stack([zeroth, along_x, along_y], axis=-1)[enough])
     for k in range(len(coarse)):
         right = apply_tests(coarse[k].astype(xp.complex128))[enough]
-        solution = xp.linalg.solve(matrix, right[..., None])[..., 0]
+        solution = (inverse @ right[..., None])[..., 0]
         for i in range(3):
             out[k, i] = xp.nan
             out[k, i][enough] = solution[:, i]
-    return xp.where(enough, support, xp.nan)
+    noise = _noise_of_tests(valid, tests, smooth, xp)[enough]
+    covariance = inverse @ noise @ xp.swapaxes(inverse, -1, -2)
+    gains = xp.full((2, *enough.shape), xp.nan)
+    gains[0][enough], gains[1][enough] = covariance[:, 1, 1], covariance[:, 2, 2]
+    return gains
+
+
+def _noise_of_tests(valid, tests, smooth, xp):
+    """Covariance of the right-hand sides of `_solve_masked` due to white noise of variance one.
+
+    (n_out_y, n_out_x, 3, 3): sums over valid pixels of products of the windows w, w.x and w.y.
+    """
+    products = []
+    for test, first_stage in zip(tests, smooth, strict=True):
+        w, wx = (test @ first_stage).astype(xp.float32)  # on pixels
+        products.append((w * w, w * wx, wx * wx))
+    valid = valid.astype(xp.float32)
+    along_x = [valid @ p.T for p in products[1]]
+    # by the number of times that x and y take part
+    rows = [
+        [products[0][y] @ along_x[x] for y, x in row]
+        for row in (
+            ((0, 0), (0, 1), (1, 0)),
+            ((0, 1), (0, 2), (1, 1)),
+            ((1, 0), (1, 1), (2, 0)),
+        )
+    ]
+    return xp.stack([xp.stack(row, axis=-1) for row in rows], axis=-2).astype(xp.float64)
 
 
 def _subsampled_mean(frame, xp):

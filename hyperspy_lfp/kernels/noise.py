@@ -25,6 +25,8 @@ _BAND = 0.45
 #: The power of noise alone is exponentially distributed, which turns any quantile into the mean;
 #: a low one, since neighbouring spots of the lattice may fill a part of the ring.
 _QUANTILE = 0.3
+#: Smallest share of a patch that must be on valid pixels.
+_FEWEST = 0.2
 
 
 class NoisePlan(NamedTuple):
@@ -98,13 +100,15 @@ def _expected_power(operator, window):
     return np.diagonal(np.fft.fft(np.fft.ifft(covariance, axis=1), axis=0)).real * len(window)
 
 
-def noise_power(coarse, plan, xp=np):
+def noise_power(coarse, valid, plan, xp=np):
     """Noise power spectral density near each reciprocal vector.
 
     Parameters
     ----------
     coarse : array of shape (K, n_nodes_y, n_nodes_x), complex
         The frame after the first stage, one for each reciprocal vector.
+    valid : pair of array of shape (n_nodes_y, n_nodes_x)
+        The valid pixels and all pixels after the first stage, without a carrier.
     plan : NoisePlan
     xp : module
         NumPy or CuPy.
@@ -112,30 +116,48 @@ def noise_power(coarse, plan, xp=np):
     Returns
     -------
     list of K floats
-        NaN where the spot fills all frequencies, as in a frame of less than four windows across.
         Variance per pixel that white noise of the same power near g would have, weighted
-        towards the patches in which the lattice is strong.
+        towards the patches in which the lattice is strong. NaN where the spot fills all
+        frequencies, as in a frame of less than four windows across.
     """
-    window = xp.asarray(plan.window)
-    side_y, side_x = window.shape
     scale = xp.asarray(1 / plan.transfer)
     spot = xp.asarray(plan.spot)
+    window = xp.asarray(plan.window**2)
+    share = valid[0] / xp.where(valid[1] > 0, valid[1], 1)
+    share = (_patches(share, plan, xp) * window).sum(axis=(1, 2)) / window.sum()
     result = []
     for band, ring in zip(coarse, plan.rings, strict=True):
-        patches = xp.stack(
-            [
-                band[y : y + side_y, x : x + side_x] * window
-                for y in plan.starts[0]
-                for x in plan.starts[1]
-            ]
-        )
         if not ring.any():
             result.append(np.nan)
             continue
-        power = xp.abs(xp.fft.fft2(patches)) ** 2 * scale
-        strength = power[:, spot].max(axis=1)
+        strength = _spectra(band, plan, xp)[:, spot].max(axis=1)
+        strength = xp.where(share < _FEWEST, 0, strength)
+        # the lattice goes first: holes and borders spread its spot over all frequencies
+        rest = band - _local_mean(band, valid[0], plan, xp) * valid[0]
+        power = _spectra(rest, plan, xp) * scale / xp.maximum(share, _FEWEST)[:, None, None]
         quantile = xp.quantile(power[:, xp.asarray(ring)], _QUANTILE, axis=1)
         total = float(strength.sum())
         mean = float((quantile * strength).sum()) / -np.log(1 - _QUANTILE)
         result.append(mean / total if total > 0 else 0.0)
     return result
+
+
+def _patches(band, plan, xp):
+    side_y, side_x = plan.window.shape
+    return xp.stack(
+        [band[y : y + side_y, x : x + side_x] for y in plan.starts[0] for x in plan.starts[1]]
+    )
+
+
+def _spectra(band, plan, xp):
+    return xp.abs(xp.fft.fft2(_patches(band, plan, xp) * xp.asarray(plan.window))) ** 2
+
+
+def _local_mean(band, valid, plan, xp):
+    """Mean under a Gaussian as wide as the window, which leaves the frequencies looked at alone."""
+    along_y, along_x = (
+        xp.exp(-0.5 * ((xp.arange(n)[:, None] - xp.arange(n)) / (_WIDTH * side)) ** 2)
+        for n, side in zip(band.shape, plan.window.shape, strict=True)
+    )
+    weight = along_y @ valid @ along_x
+    return (along_y @ band @ along_x) / xp.where(weight > 0, weight, xp.inf)

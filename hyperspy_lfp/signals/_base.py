@@ -1,6 +1,7 @@
 """What all our signal classes share: metadata, axes, noise, lazy results."""
 
 import copy
+import os
 import tempfile
 import warnings
 from pathlib import Path
@@ -10,6 +11,7 @@ import dask.array as da
 import numpy as np
 from hyperspy.signal import BaseSignal
 from hyperspy.signals import Signal1D, Signal2D
+from rsciio.utils import path
 
 import hyperspy_lfp
 from hyperspy_lfp.signals import _frames
@@ -23,6 +25,8 @@ COVARIANCE = "Signal.Noise_properties.covariance_with_exy"
 class LatticeSignal:
     """Mixin of all signal classes of the package."""
 
+    #: Navigation axes that the class itself adds, by name.
+    _own_axes = ()
     # HyperSpy slices these together with the data
     _additional_slicing_targets = (
         *BaseSignal._additional_slicing_targets,
@@ -52,7 +56,7 @@ class LatticeSignal:
 
     def _time_axis(self):
         """The navigation axis that is time, or None for a single frame."""
-        axes = [a for a in self.axes_manager.navigation_axes if a.name not in _OWN_AXES]
+        axes = [a for a in self.axes_manager.navigation_axes if a.name not in self._own_axes]
         if len(axes) < 2:
             return axes[0] if axes else None
         named = [a for a in axes if str(a.name).lower() == "time"]
@@ -142,14 +146,22 @@ class LazyMixin:
         """Save, computing data and variance in one pass over the movie.
 
         They go to temporary files beside the target first, whatever their size, since a file
-        writer takes one array after the other and would compute everything twice. See
-        :meth:`hyperspy.signal.BaseSignal.save` for the parameters.
+        writer takes one array after the other and would compute everything twice; and since it
+        empties a file that is overwritten before it computes, even if the data come from there.
+        See :meth:`hyperspy.signal.BaseSignal.save` for the parameters.
         """
         signals = [self, *(s for s in noise_signals(self) if s._lazy)]
-        target = None if filename is None else Path(filename)
-        if len(signals) == 1 or target is None or (target.exists() and overwrite is not True):
+        if filename is not None and not isinstance(filename, str | os.PathLike):
+            super().save(filename, overwrite, extension, file_format, **kwds)  # a zarr store
+            return
+        target = self._target(filename)
+        exists = any(Path(f"{target}{suffix}").exists() for suffix in ("", ".hspy", ".zspy"))
+        if overwrite is None and target.exists():
+            overwrite = path.overwrite(target)
+        if (exists and not overwrite) or (not exists and len(signals) == 1):
             super().save(filename, overwrite, extension, file_format, **kwds)
             return
+        target.parent.mkdir(parents=True, exist_ok=True)
         before = [s.data for s in signals]
         with tempfile.TemporaryDirectory(prefix=".hyperspy_lfp_", dir=target.parent) as folder:
             try:
@@ -164,6 +176,16 @@ class LazyMixin:
                     signal.data = data
                 # Windows does not delete a file that is still mapped
                 stored = data = None
+
+    def _target(self, filename):
+        """Where a signal is saved, but for an extension that is not given."""
+        if filename is not None:
+            return Path(filename)
+        source = self.tmp_parameters
+        extension = source.get_item("extension", "hspy").lstrip(".")
+        return Path(
+            source.get_item("folder", "."), f"{source.get_item('filename', '')}.{extension}"
+        )
 
 
 def cheap_to_plot(signal):
@@ -194,9 +216,6 @@ def noise_signals(signal):
     """The variance and covariance signals nested in the metadata of a signal."""
     items = (signal.metadata.get_item(name, default=None) for name in (VARIANCE, COVARIANCE))
     return [s for s in items if isinstance(s, BaseSignal)]
-
-
-_OWN_AXES = ("g", "coefficient", "component", "region")
 
 
 def axis_index(signal, name, place):

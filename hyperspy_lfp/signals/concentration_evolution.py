@@ -14,6 +14,7 @@ class ConcentrationEvolution(LatticeSignal, Signal1D):
 
     _signal_type = "ConcentrationEvolution"
     _alias_signal_types = ["concentration_evolution"]
+    _own_axes = ("region",)
 
     def _assign_subclass(self, chunks=False):
         """Stay what it is for a single frame too, whose one value HyperSpy counts as no axis."""

@@ -16,6 +16,7 @@ class DisplacementField(LatticeSignal, Signal2D):
 
     _signal_type = "DisplacementField"
     _alias_signal_types = ["displacement_field"]
+    _own_axes = ("component",)
 
     COMPONENTS = ("ux", "uy")
 

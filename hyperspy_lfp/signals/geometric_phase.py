@@ -45,6 +45,7 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
 
     _signal_type = "GeometricPhase"
     _alias_signal_types = ["geometric_phase"]
+    _own_axes = ("g", "coefficient")
 
     @property
     def g_vectors(self):
@@ -374,7 +375,7 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
 
     def _check_axes(self):
         sizes = {}
-        for axis, place in (("g", -4), ("coefficient", -3)):
+        for axis, place in (("coefficient", -3), ("g", -4)):
             sizes[axis] = self.axes_manager._axes[axis_index(self, axis, place)].size
         if sizes != {"g": len(self.g_vectors), "coefficient": len(COEFFICIENTS)}:
             raise ValueError(

@@ -35,6 +35,7 @@ class LatticeStrain(LatticeSignal, Signal2D):
 
     _signal_type = "LatticeStrain"
     _alias_signal_types = ["lattice_strain"]
+    _own_axes = ("component",)
 
     COMPONENTS = ("exx", "eyy", "exy", "rotation")
 

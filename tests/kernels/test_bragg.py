@@ -180,6 +180,16 @@ def test_scan_noise(synthetic):
     _check(found, [w[0] for w in waves], shape)
 
 
+def test_lines_alone_are_no_lattice():
+    """Lines of different brightness put all of their noise on one streak through zero."""
+    false = 0
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        lines = np.clip(1 + 0.2 * random.standard_normal(256), 0, None)
+        false += len(_find(_poisson(lines[:, None] * np.ones(256), 100, seed)))
+    assert false <= 1
+
+
 def test_bent_crystal(synthetic):
     """Three degrees across the frame: every spot is an arc, and one vector."""
     shape = (300, 300)
@@ -233,7 +243,7 @@ def test_refined_vectors(synthetic, name, columns):
 def test_refined_vectors_with_noise(synthetic):
     """Below a tenth of an FFT pixel at 30 electrons a pixel, contrast 0.2."""
     shape = (240, 261)
-    g, waves = synthetic.lattice("hexagonal")
+    _, waves = synthetic.lattice("hexagonal")
     frames = _poisson(synthetic.image(shape, waves), 30, frames=2)
     found = find_spots(power_spectrum(frames), 3, 2)
     refined = refine_vectors(frames, found)[:, ::-1]

@@ -102,6 +102,16 @@ def test_not_a_number_stays():
     assert np.isnan(variance).tolist() == [True, False, True]
 
 
+def test_unknown_noise_weighs_the_same():
+    """Without a variance there still is an x; its own noise is then unknown, not zero."""
+    x = np.array([0.2, 0.9])
+    stretch = _model(x, np.array([0.0, 1.0]), VEGARD) + [[1e-3], [2e-3]]
+    found, noise = invert_lengths(stretch, np.full((2, 2), np.nan), (0, 1), VEGARD)
+    slope = VEGARD[:, 1] - VEGARD[:, 0]
+    np.testing.assert_allclose(found, x + slope @ [1e-3, 2e-3] / (slope @ slope), atol=1e-12)
+    assert np.isnan(noise).all()
+
+
 def test_a_strong_lattice_does_not_let_one_length_decide():
     """Without noise both lengths count by their slopes, since tables are good to 1e-3 only."""
     stretch = VEGARD[:, 1:] + np.array([[0.0], [1e-3]])

@@ -128,9 +128,12 @@ def test_disconnected_pieces_are_nan():
         )
         assert np.isnan(found[(slice(None), *outside)]).all()
         assert np.isnan(found[:, :, 20:24]).all()
-    # without a region, the piece with the strongest signal: the larger one
+    # without a region, the piece with the strongest signal: the larger one, unless it is weak
     (found,) = displacement(c, g, SIGMA, POSITIONS, _reference(2))
     assert np.isnan(found[:, :, :24]).all() and np.isfinite(found[:, :, 24:]).all()
+    c[..., :3, :, 24:] *= 0.5
+    (found,) = displacement(c, g, SIGMA, POSITIONS, _reference(2))
+    assert np.isnan(found[:, :, 20:]).all() and np.isfinite(found[:, :, :20]).all()
 
 
 def test_a_bridge_connects():

@@ -122,6 +122,26 @@ def test_forbidden_reflections_only_if_nothing_else_fits():
     assert found == [(1, 0, 0), (0, 0, 1)]
 
 
+def test_allowed_reflections_go_before_forbidden_ones():
+    """A cell of two nearly equal axes: the wrong way round fits a little better, but is dark."""
+    cells = np.array([[8.0, 5.0, 8.06]])
+    g = np.array([[2 / 8.06, 0.0], [0.0, 1 / 8.0]])  # exactly (0 0 2) and (1 0 0)
+    assert index_vectors(g, (0, 1, 0), cells, lambda hkl: hkl[:, 0] % 2 == 0) == [
+        (2, 0, 0),
+        (0, 0, 1),
+    ]
+    everything = index_vectors(g, (0, 1, 0), cells, lambda hkl: np.ones(len(hkl), dtype=bool))
+    assert everything == [(0, 0, 2), (1, 0, 0)]
+
+
+def test_ratio_of_lengths_decides_where_the_pixel_size_does_not():
+    """Axes of 8 and 8.4, pixels 2.4 % off: by the first length alone they would be swapped."""
+    cells = np.array([[8.0, 5.0, 8.4]])
+    g = 0.9756 * np.array([[1 / 8.0, 0.0], [0.0, 1 / 8.4]])
+    found = index_vectors(g, (0, 1, 0), cells, lambda hkl: np.ones(len(hkl), dtype=bool))
+    assert found == [(1, 0, 0), (0, 0, 1)]
+
+
 def test_foreign_vectors_are_none():
     """A vector of another phase among those of the crystal; then vectors that fit nothing."""
     hkl = [(1, 0, 1), (1, 0, -1), (2, 0, 0)]

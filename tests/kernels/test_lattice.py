@@ -273,6 +273,21 @@ def test_inconsistent_phases_are_weighted(number):
     )
 
 
+@pytest.mark.parametrize("number", [2, 3, 5])
+def test_noise_that_is_not_known(number):
+    """Weighted with the squared amplitude; nothing is masked, and the covariance is NaN."""
+    random = np.random.default_rng(number)
+    g = G[number]
+    phases = random.normal(scale=0.01, size=(number, 2))
+    amplitudes = random.uniform(0.5, 2, number)
+    found, q = lattice.deformation(_coefficients(phases, amplitudes, np.nan), g, SIGMA)
+    weight = amplitudes**2
+    normal = (g * weight[:, None]).T @ g
+    expected = -np.linalg.solve(normal, (g * weight[:, None]).T @ phases) / (2 * np.pi)
+    np.testing.assert_allclose(found - expected[:, :, None, None], 0, atol=FLOAT32)
+    assert np.isnan(q).all()
+
+
 def test_noise_of_two_reflections():
     g = G[2]
     noise, amplitudes = 1e-6, np.array([1.5, 0.6])

@@ -477,6 +477,27 @@ def test_hole_of_a_displaced_lattice_is_no_strain(synthetic):
     assert np.all(synthetic.rms(error[:, valid]) <= BORDER)
 
 
+@pytest.mark.parametrize("width", [25, 40, 80])
+@pytest.mark.parametrize("place", ["border", "middle"])
+def test_narrow_crystal(synthetic, width, place):
+    """A strip of a few windows, 3 % and 2 degrees off g, is as good as a border.
+
+    A window sees the edge of the crystal as an amplitude that changes: only demodulated with
+    its own lattice a narrow crystal has the right spacing.
+    """
+    shape = (150, 260)
+    reference = synthetic.lattice("rotated")
+    f = synthetic.rotation_matrix(2.0) @ np.diag([1.03, 0.99])
+    x = np.arange(shape[1])
+    inside = x < width if place == "border" else np.abs(x - 130) < width / 2
+    fringes = synthetic.image(shape, synthetic.deformed(reference, f).waves, mean=0.0)
+    c, _ = synthetic.fit(1 + inside * fringes, reference.g, SIGMA)
+    error = synthetic.strain(c, reference.g, SIGMA) - synthetic.strain_of(f)[:, None, None]
+    valid = np.isfinite(error[0])
+    assert valid.mean() > 0.5 * width / shape[1]
+    assert np.all(synthetic.rms(error[:, valid]) <= BORDER)
+
+
 def test_infinite_pixels_are_left_out_as_nan_are(synthetic):
     g, waves = synthetic.lattice("square")
     image = synthetic.image((120, 110), waves)
@@ -507,12 +528,21 @@ def test_constant_frame_has_no_amplitude(synthetic):
     assert np.abs(c[:, 0]).max() < 1e-4
 
 
-def test_absent_reflection_has_no_amplitude(synthetic):
-    """Half way between the spots of a lattice there is nothing, and nothing is found."""
+@pytest.mark.parametrize("indices", [(0.5, 0.5), (0.5, 0.0), (0.0, 1.5)])
+def test_absent_reflection_has_no_amplitude(synthetic, indices):
+    """Half way between spots there is nothing: the fit does not walk over to the next spot."""
     shape = (203, 240)
-    g, waves = synthetic.lattice("square")
-    c, positions = synthetic.fit(synthetic.image(shape, waves), [(g[0] + g[1]) / 2], SIGMA)
-    assert np.abs(c[:, 0][:, _inside(synthetic, positions, shape)]).max() < LEAK
+    g, waves = synthetic.lattice("rotated")
+    absent = np.array(indices) @ g
+    c, positions = synthetic.fit(synthetic.image(shape, waves), [absent], SIGMA)
+    inside = _inside(synthetic, positions, shape, windows=6)
+    # what the Gaussian window lets through of the nearest spots
+    leak = sum(
+        0.1 * np.exp(-2 * np.pi**2 * SIGMA**2 * np.sum((absent - sign * v) ** 2))
+        for v, _, _ in waves
+        for sign in (1, -1)
+    )
+    assert np.abs(c[:, 0][:, inside]).max() < 1.01 * leak + LEAK
 
 
 # --- odd sizes of everything ---
@@ -556,9 +586,10 @@ def test_five_reflections_at_once(synthetic):
     positions = synthetic.positions(shape, SIGMA)
     together, _ = synthetic.fit(image, five, SIGMA, positions)
     for k in (0, 1, 4):
-        # the taper at the border goes by the largest spacing of all
+        # the taper at the border goes by the largest spacing of all, and the mean lattice of
+        # the frame is refined until every reflection is content
         alone, _ = synthetic.fit(image, [five[k], g[0]], SIGMA, positions)
-        np.testing.assert_allclose(together[k, :3], alone[0, :3], atol=1e-6)
+        np.testing.assert_allclose(together[k, :3], alone[0, :3], atol=1e-4)
     inside = _inside(synthetic, positions, shape, windows=6)
     strain = synthetic.strain(together, five, SIGMA)
     assert np.all(synthetic.rms(strain[:, inside]) <= INTERIOR)

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from hyperspy_lfp.kernels import lattice
 from hyperspy_lfp.kernels.lockin import plan_lockin, plane_wave_fit
-from hyperspy_lfp.kernels.noise import noise_power, plan_noise
+from hyperspy_lfp.kernels.noise import plan_noise
 
 SIGMA = 10.0
 
@@ -230,23 +230,7 @@ def test_noise_of_vacuum_is_not_that_of_the_crystal(synthetic):
     assert 0.9 < np.sqrt(np.mean(predicted) / np.mean(actual)) < 1.1
 
 
-_ROUGH = pytest.mark.xfail(
-    strict=True,
-    reason="near missing pixels the gain of the noise is taken from the share of valid pixels "
-    "alone, and a hole in the crystal spreads its spots over the frequencies taken as noise: "
-    "rms 0.84 of the actual beside bands, 2.3 times the actual with a hole",
-)
-
-
-@pytest.mark.parametrize(
-    "missing",
-    [
-        "pixels",
-        pytest.param("band", marks=_ROUGH),
-        pytest.param("hole", marks=_ROUGH),
-        pytest.param("half", marks=_ROUGH),
-    ],
-)
+@pytest.mark.parametrize("missing", ["pixels", "band", "hole", "half"])
 def test_predicted_variance_with_missing_pixels(synthetic, missing):
     """NaN pixels: dead ones, the band that drift correction leaves, a hole, half of a frame."""
     shape, sigma = (200, 211), 10.0

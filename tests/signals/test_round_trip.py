@@ -289,14 +289,50 @@ def test_evolution_of_a_single_frame(images, vectors, helpers, tmp_path, suffix,
     assert found.regions == ["all", "disc"]
 
 
-def test_a_lazy_file_can_be_overwritten_by_no_error(steps, vectors, tmp_path):
-    """An error while saving leaves what was there."""
-    path = tmp_path / "movie.hspy"
-    steps["HRTEMMovie"].save(path)
-    lazy = hs.load(path, lazy=True)
-    with pytest.raises(Exception):  # noqa: B017
-        lazy.save(path, overwrite=True)
-    assert_same(hs.load(path), steps["HRTEMMovie"])
+@pytest.mark.parametrize("suffix", ["hspy", "zspy"])
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_file_that_is_overwritten_is_never_lost(
+    steps, images, vectors, helpers, tmp_path, monkeypatch, name, suffix
+):
+    """Neither by what is read from it, nor by an error, nor without being asked."""
+    expected = steps[name]
+    path = tmp_path / f"signal.{suffix}"
+    expected.save(path)
+
+    def intact():
+        assert_same(hs.load(path), expected)
+        return [p.name for p in tmp_path.iterdir()] == [path.name]
+
+    for arguments in ((path,), (), (tmp_path / "signal", None, None, suffix.upper())):
+        filename, _, extension, file_format = (*arguments, None, None, None, None)[:4]
+        hs.load(path, lazy=True).save(
+            filename, True, extension, file_format, show_progressbar=False
+        )
+        assert intact(), arguments
+
+    broken = helpers.as_movie(helpers.Reader(images, broken=True).as_dask(), lazy=True)
+    failing = helpers.steps(broken, vectors)[name]
+    with pytest.raises(RuntimeError, match="the movie was read"):
+        failing.save(path, overwrite=True, show_progressbar=False)
+    assert intact()
+    failing.save(path, overwrite=False, show_progressbar=False)
+    assert intact()
+    monkeypatch.setattr("builtins.input", lambda message: "n")
+    failing.save(path, show_progressbar=False)
+    assert intact()
+    monkeypatch.setattr("builtins.input", lambda message: "y")
+    with pytest.raises(RuntimeError, match="the movie was read"):
+        failing.save(path, show_progressbar=False)
+    assert intact()
+
+
+def test_saving_makes_the_folder(steps, tmp_path):
+    for lazy in (False, True):
+        path = tmp_path / f"{lazy}" / "new" / "strain.hspy"
+        signal = steps["LatticeStrain"]
+        (signal.as_lazy() if lazy else signal).save(path, show_progressbar=False)
+        assert_same(hs.load(path), signal)
+        assert [p.name for p in path.parent.iterdir()] == ["strain.hspy"]
 
 
 @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
