@@ -27,5 +27,8 @@ def test_notebook_runs(path, tmp_path):
         if "image/png" in output.get("data", {})
     ]
     assert pictures
-    assert all(not cell.get("outputs") for cell in nbformat.read(path, as_version=4).cells
-               if cell.cell_type == "code"), "notebooks are kept without outputs"
+    assert all(
+        not cell.get("outputs")
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == "code"
+    ), "notebooks are kept without outputs"
