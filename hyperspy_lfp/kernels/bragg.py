@@ -6,7 +6,8 @@ import numpy as np
 from scipy import ndimage, stats
 
 from hyperspy_lfp.kernels._arrays import get_array_module
-from hyperspy_lfp.kernels.lockin import plan_lockin, plane_wave_fit
+from hyperspy_lfp.kernels.lockin import plane_wave_fit
+from hyperspy_lfp.kernels.plan import plan_lockin
 
 #: Expected number of false spots in a spectrum of noise alone.
 _FALSE_SPOTS = 1e-3

@@ -6,7 +6,8 @@ from hyperspy.signals import Signal2D
 
 from hyperspy_lfp import materials
 from hyperspy_lfp.kernels import bragg
-from hyperspy_lfp.kernels.lockin import COEFFICIENTS, plan_lockin, plane_wave_fit
+from hyperspy_lfp.kernels.lockin import COEFFICIENTS, plane_wave_fit
+from hyperspy_lfp.kernels.plan import plan_lockin
 from hyperspy_lfp.signals import _frames
 from hyperspy_lfp.signals._base import LatticeSignal, stacked_axis
 from hyperspy_lfp.signals._docs import LAZY, REFERENCE, THRESHOLD, fill
@@ -229,14 +230,7 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
         ]  # (x, y), pixels of the frame
         if hkl is not None:
             hkl = check_indices(hkl, len(vectors))
-        plan = _frames.delayed_plan(
-            plan_lockin,
-            pixels.shape[::-1],
-            vectors[:, ::-1] * pixels.scale[::-1],
-            tuple(sigma / pixels.scale[::-1]),
-            positions[::-1],
-            tuple(pixels.offset[::-1] / pixels.scale[::-1]),
-        )
+        plan = _delayed_plan(pixels, vectors, sigma, positions)
         out_shape = (len(vectors), len(COEFFICIENTS), len(positions[1]), len(positions[0]))
         data = _frames.map_frames(
             _fit_block,
@@ -396,6 +390,18 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
         if self._lazy:
             picked = dask.compute(*picked)
         return np.stack(picked)
+
+
+def _delayed_plan(pixels, vectors, sigma, positions):
+    """The plan of the fit, in pixels and (y, x) order, built where it is needed."""
+    return _frames.delayed_plan(
+        plan_lockin,
+        pixels.shape[::-1],
+        vectors[:, ::-1] * pixels.scale[::-1],
+        tuple(sigma / pixels.scale[::-1]),
+        positions[::-1],
+        tuple(pixels.offset[::-1] / pixels.scale[::-1]),
+    )
 
 
 def _fit_block(block, plan, scale):

@@ -13,7 +13,8 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from hyperspy_lfp.kernels import lattice
-from hyperspy_lfp.kernels.lockin import plan_lockin, plane_wave_fit
+from hyperspy_lfp.kernels.lockin import plane_wave_fit
+from hyperspy_lfp.kernels.plan import plan_lockin
 
 #: Spacing of the lattices in pixels, as in gpa.md.
 SPACING = 10.3

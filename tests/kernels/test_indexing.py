@@ -135,9 +135,9 @@ def test_allowed_reflections_go_before_forbidden_ones():
 
 
 def test_ratio_of_lengths_decides_where_the_pixel_size_does_not():
-    """Axes of 8 and 8.4, pixels 2.4 % off: by the first length alone they would be swapped."""
-    cells = np.array([[8.0, 5.0, 8.4]])
-    g = 0.9756 * np.array([[1 / 8.0, 0.0], [0.0, 1 / 8.4]])
+    """Axes of 8 and 8.2, pixels 1.2 % off: by the first length alone they would be swapped."""
+    cells = np.array([[8.0, 5.0, 8.2]])
+    g = 0.9876 * np.array([[1 / 8.0, 0.0], [0.0, 1 / 8.2]])
     found = index_vectors(g, (0, 1, 0), cells, lambda hkl: np.ones(len(hkl), dtype=bool))
     assert found == [(1, 0, 0), (0, 0, 1)]
 

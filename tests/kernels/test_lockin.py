@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy.special import factorial, jv
 
 from hyperspy_lfp.kernels import lattice
-from hyperspy_lfp.kernels.lockin import plan_lockin, plane_wave_fit
+from hyperspy_lfp.kernels.lockin import plane_wave_fit
+from hyperspy_lfp.kernels.plan import plan_lockin
 
 NAMES = ("square", "rotated", "hexagonal", "oblique")
 COLUMNS = ("cosines", "gaussians")

@@ -409,17 +409,34 @@ def _noisy(x, dose, frames, geometry="coarse", degrees=12.0, seed=0):
     return _movie(random.poisson(image, (frames, *image.shape)), geometry, dtype="uint16")
 
 
+@pytest.mark.parametrize("geometry", ["coarse", "coarse unequal"])
 @pytest.mark.parametrize("method", ["gls", "a", "c", "difference", "trace"])
-def test_variance_of_the_composition(method):
+def test_variance_of_the_composition(method, geometry):
     """Predicted over actual rms between 0.9 and 1.1 (gate)."""
-    phase = _noisy(0.5, 200, 40).gpa(
+    phase = _noisy(0.5, 200, 40, geometry).gpa(
         *_cell_vectors(0.5, HKL[:2], 12.0), resolution=0.45, hkl=HKL[:2]
     )
     found = phase.to_concentration(method=method, x_reference=0.5)
-    inside, _ = _zones(found, "coarse", 0.45, windows=3)
+    inside, _ = _zones(found, geometry, 0.45, windows=3)
     actual = np.mean((found.data - 0.5)[:, inside].astype(float) ** 2)
     predicted = found.get_noise_variance().data[:, inside].mean(dtype=float)
     assert 0.9 < np.sqrt(predicted / actual) < 1.1
+
+
+def test_noise_of_unequal_pixels():
+    """White noise s gives either derivative the variance s^2 dx dy / (2 pi sigma^4)."""
+    geometry, spread, sigma = "coarse unequal", 0.1, 0.45
+    g = _cell_vectors(0.5, HKL[:2], 12.0)
+    random = np.random.default_rng(0)
+    image = _image(g, geometry)
+    movie = _movie(image + spread * random.standard_normal((20, *image.shape)), geometry)
+    phase = movie.gpa(*g, resolution=sigma)
+    inside, _ = _zones(phase, geometry, sigma, windows=3.5)
+    variance = phase.data[:, :, 3][..., inside].mean(axis=(0, 2))
+    _, (dy, dx), _ = GEOMETRIES[geometry]
+    expected = spread**2 * dx * dy / (2 * np.pi * sigma**4)
+    np.testing.assert_allclose(variance.real, variance.imag, rtol=0.01)
+    np.testing.assert_allclose(np.sqrt(variance.real / expected), 1, atol=0.1)  # gate
 
 
 def test_composition_is_as_good_as_counting_allows():
