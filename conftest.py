@@ -3,6 +3,9 @@
 import os
 
 os.environ["MPLBACKEND"] = "Agg"
+# The workers of pytest-xdist fill the cores; threads of BLAS on top of them wait for each other.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
 import pytest
 from traits.etsconfig.api import ETSConfig
