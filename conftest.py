@@ -7,8 +7,8 @@ os.environ["MPLBACKEND"] = "Agg"
 for _library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
-import pytest
-from traits.etsconfig.api import ETSConfig
+import pytest  # noqa: E402
+from traits.etsconfig.api import ETSConfig  # noqa: E402
 
 ETSConfig.toolkit = "null"
 
