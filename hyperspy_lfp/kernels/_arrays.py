@@ -10,8 +10,3 @@ def get_array_module(array):
 
         return cupy
     return np
-
-
-def to_module(array, xp):
-    """Return `array` as an array of the module `xp`."""
-    return xp.asarray(array)

@@ -79,7 +79,7 @@ class DriftMixin:
         )
         if method == "phase":
             data = self._refine_drift(data, g, pixels, reference_frame)
-        data = data[..., ::-1] * pixels.scale
+        data = pixels.from_kernel(data)
         axis = {"name": "drift", "size": 2, "scale": 1, "offset": 0, "units": pixels.units}
         axes = [*self._navigation_axes(), {**axis, "navigate": False}]
         signal = self._build(Signal1D, data, axes, title="drift")
@@ -147,7 +147,7 @@ class DriftMixin:
         data = _frames.map_frames(
             _shift_block,
             frames,
-            shifts[..., ::-1] / pixels.scale[::-1],
+            pixels.to_kernel(shifts),
             core=2,
             out_shape=frames.shape[-2:],
             dtype=np.float32,
@@ -198,7 +198,7 @@ class DriftMixin:
             out_shape=(len(vectors),),
             dtype=np.float64,
         )
-        g_pixels = vectors[:, ::-1] * pixels.scale[::-1]
+        g_pixels = pixels.vectors_to_kernel(vectors)
         if isinstance(coarse, da.Array) and isinstance(mean, da.Array):
             mean = mean.rechunk((*coarse.chunks[:-1], -1))
         return _frames.map_frames(

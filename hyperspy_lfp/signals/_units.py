@@ -22,6 +22,22 @@ class Pixels(NamedTuple):
     offset: np.ndarray
     units: str
 
+    def to_kernel(self, lengths):
+        """Lengths (..., 2) along (x, y) as pixels along (y, x), the order of the kernels."""
+        return lengths[..., ::-1] / self.scale[::-1]
+
+    def from_kernel(self, lengths):
+        """The inverse of `to_kernel`."""
+        return lengths[..., ::-1] * self.scale
+
+    def vectors_to_kernel(self, g):
+        """Reciprocal vectors, (n, 2) in (x, y) order, as cycles per pixel in (y, x) order."""
+        return g[:, ::-1] * self.scale[::-1]
+
+    def vectors_from_kernel(self, g):
+        """The inverse of `vectors_to_kernel`."""
+        return g[:, ::-1] / self.scale
+
 
 def pixels_of(signal):
     """Calibration of the two signal axes of an image, or an error that says how to set it."""

@@ -80,7 +80,7 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
                 "the g vectors by hand."
             )
         found = bragg.refine_vectors(images, found)
-        return found[:, ::-1] / pixels.scale
+        return pixels.vectors_from_kernel(found)
 
     def refine_g_vectors(self, g, *, reference=None, frames=None):
         """Refine reciprocal vectors to the mean lattice of a region.
@@ -119,9 +119,9 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
                 slice(int(used[0]), int(used[-1]) + 1)
                 for used in (np.flatnonzero(mask.any(axis=i)) for i in (1, 0))
             )
-        start = vectors[:, ::-1] * pixels.scale[::-1]
+        start = pixels.vectors_to_kernel(vectors)
         refined = bragg.refine_vectors(self._some_frames(frames), start, region)
-        return refined[:, ::-1] / pixels.scale
+        return pixels.vectors_from_kernel(refined)
 
     def index_g_vectors(self, g, material="LiFePO4", zone=(0, 1, 0)):
         """Miller indices of reciprocal vectors, from their lengths and angles.
@@ -397,10 +397,10 @@ def _delayed_plan(pixels, vectors, sigma, positions):
     return _frames.delayed_plan(
         plan_lockin,
         pixels.shape[::-1],
-        vectors[:, ::-1] * pixels.scale[::-1],
-        tuple(sigma / pixels.scale[::-1]),
+        pixels.vectors_to_kernel(vectors),
+        tuple(pixels.to_kernel(np.full(2, sigma))),
         positions[::-1],
-        tuple(pixels.offset[::-1] / pixels.scale[::-1]),
+        tuple(pixels.to_kernel(pixels.offset)),
     )
 
 

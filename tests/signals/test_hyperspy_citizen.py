@@ -156,6 +156,7 @@ def test_plot_of_parts(steps, lazy):
     )
     for part in (strain.exx, strain.rotation, phase.amplitude, phase.phase, u.ux):
         part.plot(cmap="RdBu_r", vmin=-0.05, vmax=0.05)
+        assert plt.get_fignums()
         plt.close("all")
     evolution.standard_error.plot()
     hs.plot.plot_spectra(evolution.inav[:2])
@@ -172,6 +173,7 @@ def test_plot_of_maps_without_numbers(x, value):
         x.axes_manager.navigation_axes[0].index = 1
         plt.close("all")
         x.inav[1].plot()
+    assert plt.get_fignums()
 
 
 def test_plot_passes_arguments_on(x):
