@@ -10,6 +10,8 @@ Submodules are imported when they are first used:
     The built-in example.
 ``plotting``
     Figures of concentration maps.
+
+Two functions, `compute` and `save`, take several lazy signals in one pass over the movie.
 """
 
 import lazy_loader

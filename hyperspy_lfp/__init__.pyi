@@ -1,5 +1,6 @@
 from . import data, materials, plotting, signals
+from .signals._together import compute, save
 
 __version__: str
 
-__all__ = ["data", "materials", "plotting", "signals"]
+__all__ = ["compute", "data", "materials", "plotting", "save", "signals"]

@@ -124,9 +124,11 @@ def test_yaml_agrees_with_the_class(name):
 
 
 def test_public_names():
-    assert set(hyperspy_lfp.__all__) == {"data", "materials", "plotting", "signals"}
-    for name in hyperspy_lfp.__all__:
+    modules = {"data", "materials", "plotting", "signals"}
+    assert set(hyperspy_lfp.__all__) == modules | {"compute", "save"}
+    for name in modules:
         assert getattr(hyperspy_lfp, name).__name__ == f"hyperspy_lfp.{name}"
+    assert callable(hyperspy_lfp.compute) and callable(hyperspy_lfp.save)
     assert sorted(hyperspy_lfp.signals.__all__) == sorted(SIGNALS)
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage, stats
 
-from hyperspy_lfp.kernels._arrays import get_array_module
+from hyperspy_lfp.kernels._arrays import get_array_module, to_host
 from hyperspy_lfp.kernels.lockin import plane_wave_fit
 from hyperspy_lfp.kernels.plan import plan_lockin
 
@@ -41,7 +41,7 @@ def power_spectrum(frames):
     Returns
     -------
     array of shape (ny, nx), float64
-        Zero frequency at (ny // 2, nx // 2).
+        Zero frequency at (ny // 2, nx // 2). On the device if the frames are.
     """
     xp = get_array_module(frames)
     ny, nx = frames.shape[-2:]
@@ -53,8 +53,8 @@ def power_spectrum(frames):
         finite = xp.isfinite(frame)
         if not bool(finite.any()):
             continue
-        mean = frame[finite].mean(dtype=xp.float64)
-        frame = xp.where(finite, frame - xp.float32(mean), 0)
+        mean = float(frame[finite].mean(dtype=xp.float64))
+        frame = xp.where(finite, frame - mean, 0)
         # the mean under the window would leave a peak at zero that hides long spacings
         frame = (frame - (frame * window).sum() / window.sum()) * window
         total += xp.abs(xp.fft.fft2(frame)) ** 2
@@ -64,6 +64,9 @@ def power_spectrum(frames):
 
 def find_spots(spectrum, n, n_frames=1):
     """Find lattice spots in a power spectrum.
+
+    This is done on the host: it is one small image, and looking at its peaks one by one would
+    wait for a device many times.
 
     Parameters
     ----------
@@ -78,8 +81,9 @@ def find_spots(spectrum, n, n_frames=1):
     -------
     array of shape (at most n, 2)
         Reciprocal vectors, (y, x) order, cycles per pixel, strongest first; one of each pair
-        +g, -g; no multiple of a stronger one.
+        +g, -g; no multiple of a stronger one. NumPy.
     """
+    spectrum = to_host(spectrum)
     shape = np.array(spectrum.shape)
     centre = shape // 2
     found = []
@@ -169,11 +173,13 @@ def refine_vectors(frames, g, region=None, n_iterations=2):
     Returns
     -------
     array of shape (K, 2)
+        NumPy, wherever the frames are.
     """
+    xp = get_array_module(frames)
     if region is not None:
         frames = frames[(slice(None), *region)]
     shape = frames.shape[-2:]
-    g = np.array(g, dtype=float)
+    g = np.array(to_host(g), dtype=float)
     # A window of a tenth of the frame captures vectors a few FFT pixels off, but must not be
     # narrower than a lattice spacing.
     spacing = 1 / np.hypot(*g.T).min()
@@ -183,12 +189,11 @@ def refine_vectors(frames, g, region=None, n_iterations=2):
         plan = plan_lockin(shape, g, sigma, positions)
         power, slope = np.zeros(len(g)), np.zeros((len(g), 2))
         for frame in frames:
-            c = plane_wave_fit(frame, plan).astype(np.complex128)
-            if hasattr(c, "get"):
-                c = c.get()
-            power += np.nansum(np.abs(c[:, 0]) ** 2, axis=(1, 2))
+            c = plane_wave_fit(frame, plan).astype(xp.complex128)
+            power += to_host(xp.nansum(xp.abs(c[:, 0]) ** 2, axis=(1, 2)))
             for i, part in ((0, 2), (1, 1)):
-                slope[:, i] += np.nansum((c[:, 0].conj() * c[:, part]).imag, axis=(1, 2))
+                moment = xp.nansum((c[:, 0].conj() * c[:, part]).imag, axis=(1, 2))
+                slope[:, i] += to_host(moment)
         if not np.all(power > 0):
             raise ValueError("no frame with finite pixels to refine the g vectors in")
         g += slope / power[:, None] / (2 * np.pi)

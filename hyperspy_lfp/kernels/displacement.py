@@ -4,6 +4,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.restoration import unwrap_phase
 
+from hyperspy_lfp.kernels._arrays import get_array_module, to_host
 from hyperspy_lfp.kernels.lattice import lattice_mask
 
 #: Fewest pixels that can be unwrapped.
@@ -18,6 +19,9 @@ def displacement(
     Phases are unwrapped within one connected piece of lattice: the one that holds most of the
     reference region, else the one with the strongest signal. The rest is NaN, since an
     unwrapped phase says nothing across a gap.
+
+    All of it runs on the host, since scikit-image unwraps there: what is on a device is copied
+    to the host, and the result back.
 
     Parameters
     ----------
@@ -41,8 +45,12 @@ def displacement(
     -------
     array of shape (n, 2, y, x), float32
         u_x, u_y in the unit of length. Without a region u is known up to a lattice vector of
-        the reference, the one is taken that makes the mean phases smallest.
+        the reference, the one is taken that makes the mean phases smallest. On the device if
+        the coefficients are.
     """
+    xp = get_array_module(coefficients)
+    coefficients, reference = to_host(coefficients), to_host(reference)
+    region, start = to_host(region), to_host(start)
     mask = lattice_mask(coefficients, sigma, threshold).all(axis=-3)
     shape = coefficients.shape[-2:]
     result = np.full((len(coefficients), 2, *shape), np.nan, dtype=np.float32)
@@ -66,7 +74,8 @@ def displacement(
         for k in range(len(g)):
             # relative to the reference, so that there is little to unwrap
             value = frame[k, 0] * carrier[k]
-            phase = np.ma.array(np.angle(value), mask=~piece)
+            # unwrap_phase never ends with not-a-number, masked or not
+            phase = np.ma.array(np.angle(np.where(piece, value, 0)), mask=~piece)
             phase = np.ma.filled(unwrap_phase(phase), np.nan)
             weights.append(np.where(piece, np.abs(value) ** 2, 0))
             inside = piece & region if region is not None else piece
@@ -80,7 +89,7 @@ def displacement(
             vectors = np.broadcast_to(vectors, (*vectors.shape[:2], *shape))[..., piece]
             phases, weights = (np.array(a)[:, piece] for a in (phases, weights))
             out[:, piece] = _solve(phases, weights, vectors)
-    return result
+    return xp.asarray(result)
 
 
 def _connected_piece(valid, region, strength):

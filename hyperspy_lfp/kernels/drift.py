@@ -1,12 +1,20 @@
-"""Rigid drift of frames, and shifting them back."""
+"""Rigid drift of frames, and shifting them back.
+
+Shifts and phases are a few numbers for each frame; they are NumPy arrays, wherever the frames are.
+"""
 
 import numpy as np
 from scipy import ndimage
 from skimage.registration import phase_cross_correlation
 
+from hyperspy_lfp.kernels._arrays import get_array_module, get_ndimage, to_host
+
 
 def shift_by_correlation(frames, reference, sigma=0.0, upsampling=50):
     """Shift of frames relative to a reference frame by cross-correlation.
+
+    The correlation is that of scikit-image, which runs on the host: frames that are on a device
+    are copied there one by one.
 
     Parameters
     ----------
@@ -20,7 +28,7 @@ def shift_by_correlation(frames, reference, sigma=0.0, upsampling=50):
 
     Returns
     -------
-    array of shape (n, 2), (y, x) order, pixels; NaN for frames without finite pixels.
+    array of shape (n, 2), (y, x) order, pixels; NaN for frames without finite pixels. NumPy.
     """
     # No window: it would stay in place, and pull the best shift of a large particle to zero.
     fixed = _prepare(reference, sigma)
@@ -47,10 +55,11 @@ def mean_phases(coefficients, reference):
 
     Returns
     -------
-    array of shape (n, K), radian, in (-pi, pi]
+    array of shape (n, K), radian, in (-pi, pi]; NumPy
     """
-    product = coefficients[:, :, 0] * np.conj(reference)
-    return np.angle(np.nansum(product, axis=(-2, -1)))
+    xp = get_array_module(coefficients)
+    product = coefficients[:, :, 0] * xp.conj(reference)
+    return to_host(xp.angle(xp.nansum(product, axis=(-2, -1))))
 
 
 def shift_frames(frames, shifts, fill_value=np.nan, order=3):
@@ -69,12 +78,14 @@ def shift_frames(frames, shifts, fill_value=np.nan, order=3):
     Returns
     -------
     array of shape (n, ny, nx), float32
+        On the device if the frames are.
     """
-    out = np.full(frames.shape, fill_value, dtype=np.float32)
-    for frame, shift, result in zip(frames, shifts, out, strict=True):
+    xp, module = get_array_module(frames), get_ndimage(frames)
+    out = xp.full(frames.shape, fill_value, dtype=xp.float32)
+    for frame, shift, result in zip(frames, to_host(shifts), out, strict=True):
         if np.isfinite(shift).all():
-            frame = frame.astype(np.float32)
-            moved = ndimage.shift(frame, -shift, order=order, mode="nearest")
+            frame = frame.astype(xp.float32)
+            moved = module.shift(frame, (-shift).tolist(), order=order, mode="nearest")
             inside = _inside(frame.shape, shift)
             result[inside] = moved[inside]
     return out
@@ -90,7 +101,7 @@ def _inside(shape, shift):
 
 
 def _prepare(frame, sigma):
-    frame = np.asarray(frame, dtype=np.float32)
+    frame = np.asarray(to_host(frame), dtype=np.float32)
     finite = np.isfinite(frame)
     if not finite.any():
         return None
@@ -110,7 +121,9 @@ def refine_by_phases(shifts, phases, g):
     Returns
     -------
     array of shape (n, 2)
+        NumPy.
     """
+    shifts, phases = to_host(shifts), to_host(phases)
     expected = -2 * np.pi * shifts @ g.T
     rest = (phases - expected + np.pi) % (2 * np.pi) - np.pi
     return shifts - rest @ np.linalg.pinv(g).T / (2 * np.pi)

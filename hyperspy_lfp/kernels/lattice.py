@@ -27,6 +27,8 @@ from hyperspy_lfp.kernels._arrays import get_array_module
 #: more further out, where the window sees the lattice with its flank only.
 _SIGNAL_TO_NOISE = 3.0
 _STEEPEST = 1.0
+#: Samples of a map along each axis, about, that its typical amplitude is taken from.
+_SAMPLES = 64
 
 
 class Deformation(NamedTuple):
@@ -36,7 +38,29 @@ class Deformation(NamedTuple):
     covariance: np.ndarray  # (3, ..., y, x): Q_xx, Q_yy, Q_xy
 
 
-def lattice_mask(coefficients, sigma, threshold):
+def typical_amplitude(coefficients):
+    """Typical amplitude of each reflection in each frame.
+
+    The mean of the amplitude weighted by its square, which a large vacuum does not lower; of
+    some samples of large maps.
+
+    Parameters
+    ----------
+    coefficients : array of shape (..., K, 4, y, x)
+
+    Returns
+    -------
+    array of shape (..., K, 1, 1)
+    """
+    xp = get_array_module(coefficients)
+    step_y, step_x = (max(1, n // _SAMPLES) for n in coefficients.shape[-2:])
+    power = _power(coefficients[..., 0, ::step_y, ::step_x])
+    power = xp.where(xp.isnan(power), 0, power).astype(xp.float64)
+    total = power.sum(axis=(-2, -1), keepdims=True)
+    return (power**1.5).sum(axis=(-2, -1), keepdims=True) / xp.where(total > 0, total, 1)
+
+
+def lattice_mask(coefficients, sigma, threshold, typical=None):
     """Where each reflection is strong enough to carry a phase.
 
     Parameters
@@ -45,43 +69,52 @@ def lattice_mask(coefficients, sigma, threshold):
     sigma : float
         Standard deviation of the window, in the unit of length of the coefficients.
     threshold : float
-        Smallest amplitude, in units of the typical amplitude of the frame's lattice (the mean
-        of the amplitude weighted by its square, which a large vacuum does not lower).
+        Smallest amplitude, in units of the typical amplitude of the frame's lattice.
+    typical : array of shape (..., K, 1, 1), optional
+        Typical amplitudes, if these are parts of frames; see `typical_amplitude`.
 
     Returns
     -------
     bool array of shape (..., K, y, x)
     """
-    xp = get_array_module(coefficients)
-    power = _power(coefficients[..., 0, :, :], xp)
-    amplitude = xp.sqrt(power)
-    total = xp.nansum(power, axis=(-2, -1), keepdims=True)
-    typical = xp.nansum(power * amplitude, axis=(-2, -1), keepdims=True) / xp.where(
-        total > 0, total, 1
-    )
-    # the variance of d/dx of noise is that of its value over 2 sigma^2
-    noise = coefficients[..., 3, :, :]
-    noise = sigma**2 * (noise.real + noise.imag)
+    typical = typical_amplitude(coefficients) if typical is None else typical
+    power = _power(coefficients[..., 0, :, :])
+    along = _products(coefficients)
+    return _strong(power, *along, _noise(coefficients), sigma, threshold, typical)
+
+
+def _strong(power, along_x, along_y, noise, sigma, threshold, typical):
+    """`lattice_mask` from the power, conj(c0) c_x and conj(c0) c_y, and the noise."""
+    least = ((threshold * typical) ** 2).astype(power.dtype)
+    # the variance of d/dx of noise is that of its value over 2 sigma^2;
     # noise that is not known rules nothing out
-    strong = (amplitude > threshold * typical) & ~(power <= _SIGNAL_TO_NOISE**2 * noise)
-    slope_x, slope_y = (
-        _real_product(coefficients[..., 0, :, :], coefficients[..., i, :, :]) for i in (1, 2)
-    )
-    return strong & (sigma * xp.hypot(slope_x, slope_y) < _STEEPEST * power)
+    strong = (power > least) & ~(power <= (_SIGNAL_TO_NOISE * sigma) ** 2 * noise)
+    slope = along_x.real**2
+    slope += along_y.real**2
+    return strong & (slope < (_STEEPEST / sigma * power) ** 2)
+
+
+def _products(coefficients):
+    """conj(c0) c_x and conj(c0) c_y: real part change of power, imaginary part of phase."""
+    conjugate = coefficients[..., 0, :, :].conj()
+    return conjugate * coefficients[..., 1, :, :], conjugate * coefficients[..., 2, :, :]
+
+
+def _noise(coefficients):
+    """Variance of d/dx and d/dy together."""
+    noise = coefficients[..., 3, :, :]
+    return noise.real + noise.imag
 
 
 def phase_gradient(coefficients):
     """Gradient of the phase, shape (2, ..., K, y, x), (x, y) order, radian per unit of length."""
     xp = get_array_module(coefficients)
-    value = coefficients[..., 0, :, :]
-    power = _power(value, xp)
-    safe = xp.where(power > 0, power, xp.nan)
-    return xp.stack(
-        [
-            (value.real * d.imag - value.imag * d.real) / safe
-            for d in (coefficients[..., 1, :, :], coefficients[..., 2, :, :])
-        ]
-    )
+    inverse = _inverse_power(_power(coefficients[..., 0, :, :]), xp)
+    return xp.stack([along.imag * inverse for along in _products(coefficients)])
+
+
+def _inverse_power(power, xp):
+    return 1 / xp.where(power > 0, power, xp.nan)
 
 
 def mean_phase_gradient(coefficients, region):
@@ -98,8 +131,8 @@ def mean_phase_gradient(coefficients, region):
         NaN where the region holds no valid pixel.
     """
     xp = get_array_module(coefficients)
-    value = xp.where(region, coefficients[..., 0, :, :], 0).astype(xp.complex128)
-    total = xp.nansum(_power(value, xp), axis=(-2, -1))
+    value = xp.where(xp.asarray(region), coefficients[..., 0, :, :], 0).astype(xp.complex128)
+    total = xp.nansum(_power(value), axis=(-2, -1))
     total = xp.where(total > 0, total, xp.nan)
     moments = [
         xp.nansum((xp.conj(value) * coefficients[..., i, :, :]).imag, axis=(-2, -1)) / total
@@ -108,7 +141,7 @@ def mean_phase_gradient(coefficients, region):
     return xp.stack(moments, axis=-1)[..., None, None]
 
 
-def deformation(coefficients, g, sigma, reference=None, threshold=0.2):
+def deformation(coefficients, g, sigma, reference=None, threshold=0.2, typical=None):
     """Eulerian displacement gradient by amplitude-weighted least squares over the reflections.
 
     Parameters
@@ -120,7 +153,7 @@ def deformation(coefficients, g, sigma, reference=None, threshold=0.2):
         Standard deviation of the window.
     reference : array of shape (..., K, 2, 1 or y, 1 or x), optional
         Phase gradient of the reference lattice; zero if it is that of the given g.
-    threshold : float
+    threshold, typical
         See `lattice_mask`.
 
     Returns
@@ -130,38 +163,57 @@ def deformation(coefficients, g, sigma, reference=None, threshold=0.2):
         two reflections that are not collinear are strong enough.
     """
     xp = get_array_module(coefficients)
-    gradient = phase_gradient(coefficients)
+    typical = typical_amplitude(coefficients) if typical is None else typical
+    power = _power(coefficients[..., 0, :, :])
+    along = _products(coefficients)
+    noise = _noise(coefficients)
+    valid = _strong(power, *along, noise, sigma, threshold, typical)
+    inverse_power = _inverse_power(power, xp)
+    gradient = [a.imag * inverse_power for a in along]
+    # variance of the gradient of the phase, mean of its two components
+    variance = noise
+    variance *= inverse_power
+    variance /= 4
     vectors = xp.asarray(g, dtype=xp.float64)[:, :, None, None]  # (K, 2, 1, 1)
     if reference is not None:
-        gradient = gradient - xp.moveaxis(reference, -3, 0)
+        gradient = [d - reference[..., i, :, :].astype(d.dtype) for i, d in enumerate(gradient)]
         vectors = vectors + reference / (2 * np.pi)  # (..., K, 2, y or 1, x or 1)
     gx, gy = vectors[..., 0, :, :], vectors[..., 1, :, :]
-    valid = lattice_mask(coefficients, sigma, threshold)
-    noise = coefficients[..., 3, :, :]
-    power = _power(coefficients[..., 0, :, :], xp)
-    # variance of the gradient of the phase, mean of its two components
-    variance = (noise.real + noise.imag) / 4 / xp.where(power > 0, power, xp.nan)
     if len(g) == 2:
-        inverse, spread = _exact_inverse(gx, gy, variance, valid, xp)
+        rows, spread = _exact_inverse(gx, gy, variance, xp)
+        missing = ~valid.all(axis=-3)
     else:
-        inverse, spread = _least_squares_inverse(gx, gy, variance, power, valid, xp)
-    factor = -1 / (2 * np.pi)
-    shape = np.broadcast_shapes(inverse[0].shape[:-3], gradient.shape[1:-3])
-    e = xp.empty((2, 2) + shape + coefficients.shape[-2:], dtype=xp.float32)
-    for i in (0, 1):
-        for j in (0, 1):
-            e[i, j] = factor * (inverse[i] * gradient[j]).sum(axis=-3)
-    return Deformation(e, (factor**2 * spread).astype(xp.float32))
+        rows, spread = _least_squares_inverse(gx, gy, variance, power, valid, xp)
+        missing = None
+    shape = np.broadcast_shapes(rows[0].shape, gradient[0].shape)
+    e = xp.empty((2, 2, *shape[:-3], *shape[-2:]), dtype=gradient[0].dtype)
+    for i, row in enumerate(rows):
+        for j, d in enumerate(gradient):
+            e[i, j] = _contracted(row, d)
+    spread *= 1 / (2 * np.pi) ** 2
+    if missing is not None:
+        e[:, :, missing] = xp.nan
+        spread[:, missing] = xp.nan
+    return Deformation(e, spread)
 
 
-def _exact_inverse(gx, gy, variance, valid, xp):
-    """Inverse of the 2x2 matrix of g, and its covariance; NaN where a reflection is missing."""
+def _contracted(row, d):
+    """-(1/2 pi) sum over the reflections."""
+    total = row[..., 0, :, :] * d[..., 0, :, :]
+    for k in range(1, d.shape[-3]):
+        total += row[..., k, :, :] * d[..., k, :, :]
+    total *= -1 / (2 * np.pi)
+    return total
+
+
+def _exact_inverse(gx, gy, variance, xp):
+    """Rows (..., 2, y or 1, x or 1) of the inverse of the 2x2 matrix of g, and its covariance."""
     det = gx[..., 0, :, :] * gy[..., 1, :, :] - gx[..., 1, :, :] * gy[..., 0, :, :]
     row_x = xp.stack([gy[..., 1, :, :], -gy[..., 0, :, :]], axis=-3) / det[..., None, :, :]
     row_y = xp.stack([-gx[..., 1, :, :], gx[..., 0, :, :]], axis=-3) / det[..., None, :, :]
-    both = xp.where(valid.all(axis=-3, keepdims=True), 1, xp.nan).astype(xp.float32)
-    spread = [(a * b * variance * both).sum(axis=-3) for a, b in _pairs(row_x, row_y)]
-    return (row_x * both, row_y * both), xp.stack(spread)
+    rows = [row.astype(variance.dtype) for row in (row_x, row_y)]
+    spread = [(a * b * variance).sum(axis=-3) for a, b in _pairs(*rows)]
+    return rows, xp.stack(spread)
 
 
 def _least_squares_inverse(gx, gy, variance, power, valid, xp):
@@ -182,7 +234,9 @@ def _least_squares_inverse(gx, gy, variance, power, valid, xp):
     row_y = (xx * gy - xy * gx) * weight / det
     spread = [yy / det, xx / det, -xy / det]
     known = xp.where(unknown[..., 0, :, :], xp.nan, 1)
-    return (row_x, row_y), xp.stack([s[..., 0, :, :] * known for s in spread])
+    spread = xp.stack([s[..., 0, :, :] * known for s in spread])
+    dtype = power.dtype
+    return [row_x.astype(dtype), row_y.astype(dtype)], spread.astype(dtype)
 
 
 def _pairs(x, y):
@@ -192,13 +246,20 @@ def _pairs(x, y):
 def deformation_gradient(e):
     """F = (1 - e)^-1, shape (2, 2, ...)."""
     xp = get_array_module(e)
-    det = (1 - e[0, 0]) * (1 - e[1, 1]) - e[0, 1] * e[1, 0]
-    return xp.stack(
-        [xp.stack([1 - e[1, 1], e[0, 1]]) / det, xp.stack([e[1, 0], 1 - e[0, 0]]) / det]
-    )
+    f = xp.empty_like(e)
+    # with an ellipsis a single value is a view as well
+    fxx, fxy, fyx, fyy = (f[i, j, ...] for i in (0, 1) for j in (0, 1))
+    xp.subtract(1, e[1, 1], out=fxx)
+    xp.subtract(1, e[0, 0], out=fyy)
+    scale = 1 / (fxx * fyy - e[0, 1] * e[1, 0])
+    fxx *= scale
+    fyy *= scale
+    xp.multiply(e[0, 1], scale, out=fxy)
+    xp.multiply(e[1, 0], scale, out=fyx)
+    return f
 
 
-def strain_components(e, definition):
+def strain_components(e, definition, f=None):
     """Strain and rotation from the Eulerian displacement gradient.
 
     Parameters
@@ -207,6 +268,8 @@ def strain_components(e, definition):
     definition : {"lattice", "eulerian", "finite"}
         Relative to the reference lattice, H = F - 1; relative to the deformed lattice, e; or
         U - 1 from the polar decomposition F = R U.
+    f : array of shape (2, 2, ...), optional
+        The deformation gradient, if it is known already.
 
     Returns
     -------
@@ -215,17 +278,21 @@ def strain_components(e, definition):
         displayed (y down).
     """
     xp = get_array_module(e)
+    if definition not in ("lattice", "eulerian", "finite"):
+        raise ValueError(f"unknown definition {definition!r}")
     if definition == "eulerian":
-        h = e
-    elif definition in ("lattice", "finite"):
-        h = deformation_gradient(e)
+        h, unit = e, 0
+    else:
+        h, unit = deformation_gradient(e) if f is None else f, 1
         if definition == "finite":
             return _polar(h, xp)
-        h[0, 0] -= 1
-        h[1, 1] -= 1
-    else:
-        raise ValueError(f"unknown definition {definition!r}")
-    return xp.stack([h[0, 0], h[1, 1], (h[0, 1] + h[1, 0]) / 2, (h[0, 1] - h[1, 0]) / 2])
+    out = xp.empty((4, *e.shape[2:]), dtype=e.dtype)
+    xp.subtract(h[0, 0], unit, out=out[0, ...])
+    xp.subtract(h[1, 1], unit, out=out[1, ...])
+    xp.add(h[0, 1], h[1, 0], out=out[2, ...])
+    xp.subtract(h[0, 1], h[1, 0], out=out[3, ...])
+    out[2:] /= 2
+    return out
 
 
 def _polar(f, xp):
@@ -242,7 +309,7 @@ def _polar(f, xp):
     )
 
 
-def strain_covariance(e, q, definition):
+def strain_covariance(e, q, definition, f=None):
     """Noise of the strain components to first order.
 
     Parameters
@@ -252,6 +319,8 @@ def strain_covariance(e, q, definition):
         Covariance of `Deformation`.
     definition : str
         See `strain_components`.
+    f : array of shape (2, 2, ...), optional
+        The deformation gradient, if it is known already.
 
     Returns
     -------
@@ -262,9 +331,17 @@ def strain_covariance(e, q, definition):
     xp = get_array_module(e)
     if definition != "eulerian":
         # dH = F de F: the rows mix through F, the columns are scaled by its mean square
-        f = deformation_gradient(e)
-        scale = (f**2).sum(axis=(0, 1)) / 2
-        q = xp.stack([quadratic_form(q, f[i], f[j]) for i, j in ((0, 0), (1, 1), (0, 1))]) * scale
+        f = deformation_gradient(e) if f is None else f
+        squares = f[0, 0] ** 2, f[0, 1] ** 2, f[1, 0] ** 2, f[1, 1] ** 2
+        scale = (squares[0] + squares[1] + squares[2] + squares[3]) / 2
+        across = f[0, 0] * f[1, 1] + f[0, 1] * f[1, 0]
+        q = xp.stack(
+            [
+                (q[0] * squares[0] + q[1] * squares[1] + q[2] * (2 * f[0, 0] * f[0, 1])) * scale,
+                (q[0] * squares[2] + q[1] * squares[3] + q[2] * (2 * f[1, 0] * f[1, 1])) * scale,
+                (q[0] * f[0, 0] * f[1, 0] + q[1] * f[0, 1] * f[1, 1] + q[2] * across) * scale,
+            ]
+        )
     return _component_noise(q, xp)
 
 
@@ -361,7 +438,7 @@ def stretches(f, q, directions):
     """
     xp = get_array_module(f)
     lengths, variances = [], []
-    for vx, vy in directions:
+    for vx, vy in xp.asarray(directions, dtype=f.dtype):
         wx = f[0, 0] * vx + f[0, 1] * vy
         wy = f[1, 0] * vx + f[1, 1] * vy
         length = xp.sqrt(wx**2 + wy**2)
@@ -373,10 +450,7 @@ def stretches(f, q, directions):
     return xp.stack(lengths), xp.stack(variances)
 
 
-def _real_product(a, b):
-    """Real part of conj(a) b."""
-    return a.real * b.real + a.imag * b.imag
-
-
-def _power(value, xp):
-    return value.real**2 + value.imag**2
+def _power(value):
+    power = value.real**2
+    power += value.imag**2
+    return power

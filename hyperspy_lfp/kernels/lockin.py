@@ -2,10 +2,10 @@ r"""Local plane-wave fit: the geometric phase and its gradient.
 
 For a lattice image :math:`I(r)` and a reciprocal vector :math:`g`, the plane
 :math:`c_0 + c_x (x - X) + c_y (y - Y)` is fitted to :math:`I(r)\exp(-2\pi i g\cdot r)` under a
-Gaussian window around :math:`(X, Y)`, as the border of the image truncates it. Then the phase is
-:math:`P = \arg c_0` and its gradient :math:`\partial_j P = \mathrm{Im}(c_j / c_0)`, without any
-unwrapping or numerical differentiation. In the interior this is the lock-in with the Gaussian and
-its derivatives; at borders the true moments of the window keep it unbiased.
+Gaussian window around :math:`(X, Y)`, as the border of the image or a mask truncates it. Then the
+phase is :math:`P = \arg c_0` and its gradient :math:`\partial_j P = \mathrm{Im}(c_j / c_0)`,
+without any unwrapping or numerical differentiation. In the interior this is the lock-in with the
+Gaussian and its derivatives; at borders the true moments of the window keep it unbiased.
 
 Everything is separable, and a Gaussian of a Gaussian is a Gaussian
 (:math:`\sigma^2 = \sigma_1^2 + \sigma_2^2`). So the image is demodulated and smoothed with
@@ -14,29 +14,53 @@ Everything is separable, and a Gaussian of a Gaussian is a Gaussian
 together are used as test functions of the linear fit, with their own exact moments, so that a
 plane is reproduced exactly whatever the sampling of the intermediate grid.
 
+A window that is cut by the edge of a particle, or that lies where the amplitude changes, biases
+the gradient in proportion to how far the lattice is from the g it is demodulated with, and far
+from g the amplitude is lost. So every frame is demodulated with its own mean lattice: a carrier on
+the coarse grid turns the whole window exactly (see `hyperspy_lfp.kernels.plan`).
+
 Geometric phase analysis: M. J. Hÿtch, E. Snoeck, R. Kilaas, Ultramicroscopy 74 (1998) 131,
 :doi:`10.1016/S0304-3991(98)00035-7`.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from hyperspy_lfp.kernels._arrays import get_array_module
+from hyperspy_lfp.kernels._arrays import get_array_module, to_host
 from hyperspy_lfp.kernels.noise import noise_power
+from hyperspy_lfp.kernels.windows import (
+    MaskedWindows,
+    crystal_mask,
+    mask_weights,
+    masked_windows,
+    relative_amplitude,
+)
 
-#: By how many radians across the window the mean lattice of a frame may differ from the carrier of
-#: the first stage before the frame is demodulated anew, and how often it is at most.
+#: Names of the coefficients along the second axis of the result.
+COEFFICIENTS = ("value", "d/dx", "d/dy", "variance")
+#: The mean lattice of a frame is found to so many radians across the window, in so many steps.
 _TUNED = 0.005
-_DEMODULATIONS = 3
+_STEPS = 5
+#: Radians across the window by which the carrier of the second stage may differ from that of the
+#: first. Further off, aliasing through the intermediate grid exceeds 1e-5 and the frame is
+#: demodulated anew.
+_FARTHEST_TURN = 1.6
+#: Relative amplitude below which edges are looked for.
+_MAYBE_VACUUM = 0.4
 #: How far the mean lattice may be from a given g, in units of its length: what is farther is
 #: another reflection, which takes the place of one that is absent.
 _FARTHEST = 0.25
-#: Names of the coefficients along the second axis of the result.
-COEFFICIENTS = ("value", "d/dx", "d/dy", "variance")
-#: Share of the window that must lie on valid pixels for a fit to be attempted.
-_MINIMUM_SUPPORT = 0.1
 
 
-def plane_wave_fit(frames, plan):
+class _Coarse(NamedTuple):
+    """A frame after the first stage."""
+
+    data: np.ndarray  # (K, n_grid_y, n_grid_x) complex64
+    carrier: np.ndarray  # (K, 2): the lattice it is demodulated with, from g, radian per pixel
+
+
+def plane_wave_fit(frames, plan, mask=None, find_edges=False):
     """Fit local plane waves to a stack of frames.
 
     Parameters
@@ -44,11 +68,15 @@ def plane_wave_fit(frames, plan):
     frames : array of shape (..., ny, nx)
         Real images, any real dtype. Not-a-number pixels are left out of the fit.
     plan : hyperspy_lfp.kernels.plan.LockinPlan
+    mask : bool array of shape (ny, nx) or (..., ny, nx), optional
+        The pixels that take part in the fit; all of them by default.
+    find_edges : bool
+        Without a mask, find the edges of a crystal in vacuum in each frame.
 
     Returns
     -------
     array of shape (..., K, 4, n_out_y, n_out_x), complex64
-        The coefficients named in `COEFFICIENTS`: value, derivatives per pixel, and the
+        The coefficients named in `COEFFICIENTS`: value, derivatives per unit of the plan, and the
         expected variance of the two derivatives due to the measured noise near g (real part:
         of d/dx, imaginary part: of d/dy). NaN where less than a tenth of the window lies on
         valid pixels.
@@ -58,263 +86,385 @@ def plane_wave_fit(frames, plan):
     frames = frames.reshape((-1,) + frames.shape[-2:])
     shape = (len(plan.g), 4, len(plan.y.positions), len(plan.x.positions))
     out = xp.empty((len(frames),) + shape, dtype=xp.complex64)
-    for frame, result in zip(frames, out, strict=True):
-        _fit_frame(frame, plan, result, xp)
+    plan = plan.on(xp)
+    if mask is None:
+        for frame, result in zip(frames, out, strict=True):
+            _fit_frame(frame, find_edges, plan, result, xp)
+        return out.reshape(lead + shape)
+    mask = xp.asarray(mask)
+    if mask.ndim == 2:
+        mask = mask[None]
+    mask = mask.reshape((-1,) + frames.shape[-2:])
+    region = None
+    for i, (frame, result) in enumerate(zip(frames, out, strict=True)):
+        if region is None or len(mask) > 1:
+            region = _region(mask[i], plan, xp)
+        _fit_masked(frame, region, plan, result, xp)
     return out.reshape(lead + shape)
 
 
-def _fit_frame(frame, plan, out, xp):
+def _fit_frame(frame, find_edges, plan, out, xp):
     # The mean leaks into any window that is narrower than a lattice spacing, and costs digits in
     # float32: an estimate of it is taken off while converting, the rest off the small array.
     offset = _subsampled_mean(frame, xp)
     if not xp.isfinite(offset):
         out[...] = xp.nan
         return
-    # A window that is cut by the edge of a particle, or that lies where the amplitude changes,
-    # biases the gradient in proportion to how far the lattice is from the g it is demodulated
-    # with. So every frame is demodulated with its own mean lattice.
-    detuning = step = xp.zeros((len(plan.g), 2))
-    for _ in range(_DEMODULATIONS):
-        detuning = detuning + step
-        coarse, valid = _first_stage(frame, offset, detuning, plan, xp)
-        rest = _mean_gradient(coarse, plan, xp)
-        if float(xp.abs(rest * xp.asarray(plan.sigma)).max()) < _TUNED:
-            break
-        step = _extrapolated(rest, step, detuning, plan, xp)
-    if valid is None:
-        gains = _solve_separable(coarse, plan, out, xp)
-    else:
-        gains = _solve_masked(coarse, valid, plan, out, xp)
-    _retune(out, detuning, plan, xp)
-    _add_variance(out, coarse, valid, gains, plan, xp)
+    coarse = _first_stage(frame, offset, None, plan, xp)
+    if coarse is None:
+        _fit_masked(frame, None, plan, out, xp)
+        return
+    detuning, lowest = _mean_lattice(coarse, plan, xp)
+    if _far(detuning, plan):
+        coarse = _first_stage(frame, offset, detuning, plan, xp)
+        detuning, lowest = _mean_lattice(coarse, plan, xp)
+    if find_edges and lowest < _MAYBE_VACUUM:
+        turned = detuning * [sum(a.tuning) / a.tuning[1] for a in plan[:2]]
+        mask = crystal_mask(coarse.data, turned, plan, xp)
+        if mask is not None:
+            _fit_masked(frame, _region(mask, plan, xp), plan, out, xp)
+            return
+    _second_stage(coarse, detuning, plan, out, xp)
+    gain_y, gain_x = plan.y.noise_gain, plan.x.noise_gain
+    gains = [
+        xp.asarray(g) for g in (gain_y[0][:, None] * gain_x[1], gain_y[1][:, None] * gain_x[0])
+    ]
+    _add_variance(out, coarse.data, None, gains, plan, xp)
 
 
-def _first_stage(frame, offset, detuning, plan, xp):
-    """Demodulate a frame without its mean; also returns which pixels are valid, or None."""
+def _first_stage(frame, offset, carrier, plan, xp):
+    """Demodulate a frame without its mean; None if not all its pixels are finite."""
     with np.errstate(invalid="ignore"):  # infinite pixels are seen by the sum
-        coarse, total, ones = _demodulate(frame, offset, detuning, plan, xp)
-    weight = [xp.asarray(a.weight) for a in plan[:2]]
-    if xp.isfinite(total):
-        mean = float(total) / float(weight[0].sum() * weight[1].sum())
-        coarse -= mean * ones[0][:, :, None] * ones[1][:, None, :]
-        return coarse, None
-    valid = xp.isfinite(frame)
-    offset = float(frame.dtype.type(offset))  # just what is filled in
-    filled = xp.where(valid, frame, xp.asarray(offset, dtype=frame.dtype))
-    coarse, total, _ = _demodulate(filled, offset, detuning, plan, xp)
-    mask, support, _ = _demodulate(valid.astype(xp.float32), 0.0, detuning, plan, xp)
-    coarse -= float(total / support) * mask
-    return coarse, valid
+        data, total, ones = _demodulate(frame, offset, None, carrier, plan, xp)
+    if not xp.isfinite(total):
+        return None
+    mean = float(total) / float(plan.y.weight.sum() * plan.x.weight.sum())
+    data -= (mean * ones[0])[:, :, None] * ones[1][:, None, :]
+    return _Coarse(data, np.zeros(plan.g.shape) if carrier is None else carrier)
 
 
-def _demodulate(frame, offset, detuning, plan, xp):
-    """First stage on frame - offset.
+def _demodulate(frame, offset, weights, carrier, plan, xp):
+    """First stage on frame - offset, times weights of the pixels if not None.
 
     Returns the (K, n_grid_y, n_grid_x) complex64 array, the weighted sum of frame - offset, and
     the first stage of ones along (y, x), each (K, n_grid). The weight, less near the border,
     keeps lattice periods that the border cuts out of the mean.
     """
-    k = len(plan.g)
-    n_y, n_x = (len(a.grid) for a in plan[:2])
-    ones = [xp.zeros((k, n), dtype=xp.complex64) for n in (n_y, n_x)]
-    rows = xp.zeros((k, 2, n_y, plan.x.size), dtype=xp.float32)
-    column_sums = xp.zeros(plan.x.size, dtype=xp.float64)
-    tallest = max(span.stop - span.start for span, _, _ in plan.y.demodulate)
-    buffer = xp.empty((tallest, plan.x.size), dtype=xp.float32)
+    k, n_x = len(plan.g), plan.x.size
+    n_grid_y, n_grid_x = (len(a.grid) for a in plan[:2])
+    blocks, ones = [], []
+    for i, axis in enumerate(plan[:2]):
+        along = None if carrier is None else carrier[:, i]
+        blocks.append(axis.demodulate if along is None else axis.demodulation(along))
+        ones.append(xp.asarray(axis.ones if along is None else axis.detuned_ones(along)))
+    rows = xp.zeros((k, n_grid_y, 2, n_x), dtype=xp.float32)
+    column_sums = xp.zeros(n_x, dtype=xp.float64)
+    tallest = max(b.pixels.stop - b.pixels.start for b in blocks[0])
+    buffer = xp.empty((tallest, n_x), dtype=xp.float32)
     # in float32 a double may lose the contrast on top of a large mean
     kind = np.result_type(frame.dtype, np.float32)
-    for span, nodes, operator in plan.y.demodulate:
+    for nodes, span, matrix in blocks[0]:
         block = buffer[: span.stop - span.start]
         xp.subtract(frame[span], kind.type(offset), out=block, dtype=kind, casting="unsafe")
-        operator = _detuned(operator, detuning[:, 0], span, xp)
-        ones[0][:, nodes] += operator[:, 0].sum(axis=-1) + 1j * operator[:, 1].sum(axis=-1)
-        # one row more costs nothing beside the others and gives the mean
-        stacked = xp.concatenate(
-            [operator.reshape(-1, operator.shape[-1]), xp.asarray(plan.y.weight)[None, span]]
-        )
-        product = stacked @ block
-        rows[:, :, nodes] += product[:-1].reshape(operator.shape[:3] + (plan.x.size,))
+        if weights is not None:
+            xp.copyto(block, 0, where=weights[span] == 0)  # pixels that are not numbers
+            block *= weights[span]
+        product = xp.asarray(matrix) @ block
+        rows[:, nodes] += product[:-1].reshape((k, -1, 2, n_x))
         column_sums += product[-1]
-    coarse = xp.zeros((k, 2, n_y, n_x), dtype=xp.float32)
-    for span, nodes, operator in plan.x.demodulate:
-        operator = _detuned(operator, detuning[:, 1], span, xp)
-        ones[1][:, nodes] += operator[:, 0].sum(axis=-1) + 1j * operator[:, 1].sum(axis=-1)
-        n_nodes = nodes.stop - nodes.start
-        for i in range(k):
-            pair = operator[i].reshape(-1, operator.shape[-1])
-            product = rows[i, :, :, span].reshape(2 * n_y, -1) @ pair.T
-            product = product.reshape(2, n_y, 2, n_nodes)
-            coarse[i, 0, :, nodes] += product[0, :, 0] - product[1, :, 1]
-            coarse[i, 1, :, nodes] += product[0, :, 1] + product[1, :, 0]
-    result = xp.empty((k, n_y, n_x), dtype=xp.complex64)
-    result.real, result.imag = coarse[:, 0], coarse[:, 1]
-    return result, column_sums @ xp.asarray(plan.x.weight), ones
+    data = xp.zeros((k, n_grid_y, n_grid_x), dtype=xp.complex64)
+    real, imaginary = data.real, data.imag
+    rows = rows.reshape((k, n_grid_y * 2, n_x))
+    for nodes, span, matrix in blocks[1]:
+        pair = xp.asarray(matrix)[:-1].reshape(k, -1, matrix.shape[-1])
+        product = rows[:, :, span] @ xp.swapaxes(pair, -1, -2)
+        product = product.reshape(k, n_grid_y, 2, -1, 2)
+        real[:, :, nodes] += product[:, :, 0, :, 0] - product[:, :, 1, :, 1]
+        imaginary[:, :, nodes] += product[:, :, 0, :, 1] + product[:, :, 1, :, 0]
+    return data, column_sums @ xp.asarray(plan.x.weight), ones
 
 
-def _detuned(operator, detuning, span, xp):
-    """A block of the first stage with its carrier turned by `detuning` radian per pixel."""
-    operator = xp.asarray(operator)
-    if not bool(detuning.any()):
-        return operator
-    turn = detuning[:, None] * xp.arange(span.start, span.stop)
-    c, s = (f(turn).astype(xp.float32)[:, None] for f in (xp.cos, xp.sin))
-    real, imag = operator[:, 0], operator[:, 1]
-    return xp.stack([real * c + imag * s, imag * c - real * s], axis=1)
+def _mean_lattice(coarse, plan, xp):
+    """Mean gradient of the phase over a frame relative to the carrier of its first stage.
 
-
-def _mean_gradient(coarse, plan, xp):
-    """Mean gradient of the phase over a frame.
+    Measured at a few places, with the lattice found so far, until it does not change. A crystal
+    that is narrower than a window shows only a part of its detuning, the same part every time.
 
     Returns
     -------
-    array of shape (K, 2)
-        (y, x) order, radian per pixel.
+    detuning : array of shape (K, 2)
+        (y, x) order, radian per pixel, on the host.
+    lowest : float
+        Lowest relative amplitude at these places.
     """
-    mean_y, slope_y = xp.asarray(plan.y.survey)
-    mean_x, slope_x = xp.asarray(plan.x.survey)
-    value = mean_y @ coarse @ mean_x.T
-    power = (xp.abs(value) ** 2).sum(axis=(1, 2))
-    gradient = [
-        (value.conj() * d).imag.sum(axis=(1, 2)) / xp.where(power > 0, power, 1)
-        for d in (slope_y @ coarse @ mean_x.T, mean_y @ coarse @ slope_x.T)
+    sigma = np.array(plan.sigma)
+    reach = 2 * np.pi * _FARTHEST * np.hypot(*(plan.g * sigma).T)
+    detuning = step = np.zeros(plan.g.shape)
+    for _ in range(_STEPS):
+        rest, lowest = _survey(coarse.data, detuning, plan, xp)
+        if np.abs(rest * sigma).max() < _TUNED:
+            break
+        share = np.clip(rest / np.where(step != 0, step, np.inf), 0, 0.8)
+        step = rest / (1 - share)
+        lost = np.hypot(*((coarse.carrier + detuning + step) * sigma).T) > reach
+        step[lost] = -(coarse.carrier + detuning)[lost]
+        detuning = detuning + step
+        # the next rest would be the same share of this step
+        if share.any() and np.abs(step * share * sigma).max() < _TUNED / 2:
+            break
+    return detuning, lowest
+
+
+def _survey(data, detuning, plan, xp):
+    """Mean gradient of the phase, (K, 2), left after turning by `detuning`; lowest amplitude."""
+    operators = [
+        _turned(a.survey, a, a.survey_positions, a.survey_spread, detuning[:, i], xp)
+        for i, a in enumerate(plan[:2])
     ]
-    return xp.stack(gradient, axis=-1).astype(xp.float64)
+    few = [len(a.survey_positions) for a in plan[:2]]
+    found = xp.empty((len(data), 3, *few), dtype=xp.complex64)
+    _apply_windows(data, (plan.y.survey, plan.x.survey), operators, found, xp)
+    value, along_x, along_y = found[:, 0], found[:, 1], found[:, 2]
+    relative = relative_amplitude(xp.abs(value), xp)
+    lowest = 1.0 if relative is None else float(relative.max(axis=0).min())
+    power = (value.real**2 + value.imag**2).sum(axis=(1, 2))
+    power = xp.where(power > 0, power, 1)
+    gradient = [(value.conj() * d).imag.sum(axis=(1, 2)) / power for d in (along_y, along_x)]
+    return to_host(xp.stack(gradient, axis=-1)).astype(float), lowest
 
 
-def _extrapolated(rest, step, detuning, plan, xp):
-    """The next step towards the mean lattice of a frame, given the last one and what it left.
+def _turned(banded, axis, positions, spread, detuning, xp, total=None, amplitude=1.0):
+    """The second stage for a lattice that is `detuning` (K,) off, (K, B, 2, n, m) complex64.
 
-    A crystal that is narrower than a window shows only a part of its detuning, the same part
-    every time.
+    The carrier of the nodes turns the window, and mixes a part of the mean into the derivative.
+    Phase and derivative are those of the carrier of the first stage; with `total`, what frame and
+    g are apart, the derivative is that of g per unit of length, and so is the phase.
     """
-    left = rest / xp.where(step != 0, step, xp.inf)
-    step = rest / (1 - xp.clip(left, 0, 0.8))
-    sigma = xp.asarray(plan.sigma)
-    reach = 2 * np.pi * _FARTHEST * np.hypot(*(plan.g * plan.sigma).T)
-    distance = xp.hypot(*((detuning + step) * sigma).T)[:, None]
-    return xp.where(distance < xp.asarray(reach)[:, None], step, -detuning)
-
-
-def _retune(out, gradient, plan, xp):
-    """Turn the coefficients back to the given g."""
-    gy, gx = (gradient[:, i].astype(xp.float32)[:, None, None] for i in (0, 1))
-    out[:, 1] += 1j * gx * out[:, 0]
-    out[:, 2] += 1j * gy * out[:, 0]
-    along_y = xp.exp(1j * gradient[:, :1] * xp.asarray(plan.y.positions)).astype(xp.complex64)
-    along_x = xp.exp(1j * gradient[:, 1:] * xp.asarray(plan.x.positions)).astype(xp.complex64)
-    out[:, :3] *= (along_y[:, :, None] * along_x[:, None, :])[:, None]
-
-
-def _add_variance(out, coarse, valid, gains, plan, xp):
-    """Variance of the two derivatives from the noise power near each g."""
-    smooth = [xp.asarray(a.smooth) for a in plan[:2]]
-    everything = smooth[0].sum(axis=1)[:, None] * smooth[1].sum(axis=1)
-    there = everything
-    if valid is not None:
-        there = smooth[0] @ valid.astype(xp.float64) @ smooth[1].T
-    noise = noise_power(coarse, (there, everything), plan.noise, xp)
-    gain_y, gain_x = (xp.asarray(a.noise_gain) for a in plan[:2])
-    # rounding in float32 is a floor under the noise of synthetic, noise-free frames
-    gain_0 = gain_y[0].min() * gain_x[0].min()
-    for k in range(len(plan.g)):
-        amplitude = xp.nanmax(xp.abs(out[k, 0])) if bool(xp.isfinite(out[k, 0]).any()) else 0.0
-        power = xp.maximum(noise[k], (1e-6 * amplitude) ** 2 / gain_0)
-        out[k, 3].real = power * gains[0]
-        out[k, 3].imag = power * gains[1]
-
-
-def _solve_separable(coarse, plan, out, xp):
-    """Second stage where the window is cut by the border only: the 3x3 system separates.
-
-    Returns the variances of d/dx and d/dy due to white noise of variance one.
-    """
-    k, _, n_x = coarse.shape
-    flat = coarse.view(xp.float32)  # (K, n_y, 2 n_x): the operators are real
-    rows = xp.empty((2, k, len(plan.y.positions), 2 * n_x), dtype=xp.float32)
-    for span, nodes, operator in plan.y.fit:
-        operator = xp.asarray(operator)
-        for which in (0, 1):
-            rows[which, :, span] = operator[which] @ flat[:, nodes]
-    rows = rows.view(xp.complex64)
-    for span, nodes, operator in plan.x.fit:
-        mean, derivative = xp.asarray(operator)
-        # complex times real as one real product: real and imaginary parts stacked as rows
-        for i in range(k):
-            out[i, 0, :, span] = _times_real(rows[0, i, :, nodes], mean, xp)
-            out[i, 1, :, span] = _times_real(rows[0, i, :, nodes], derivative, xp)
-            out[i, 2, :, span] = _times_real(rows[1, i, :, nodes], mean, xp)
-    out[:, 0] -= xp.asarray(plan.x.centroid) * out[:, 1]
-    out[:, 0] -= xp.asarray(plan.y.centroid)[:, None] * out[:, 2]
-    gain_y, gain_x = (xp.asarray(a.noise_gain) for a in plan[:2])
-    return gain_y[0][:, None] * gain_x[1], gain_y[1][:, None] * gain_x[0]
-
-
-def _times_real(rows, operator, xp):
-    """(n, m) complex times the transpose of a real (p, m)."""
-    n = len(rows)
-    product = xp.concatenate([rows.real, rows.imag]) @ operator.T
-    result = xp.empty((n, len(operator)), dtype=xp.complex64)
-    result.real, result.imag = product[:n], product[n:]
+    s1, s2 = axis.tuning
+    s = s1 + s2
+    at = positions[_indices(banded.rows)]
+    on_nodes = (detuning * (s / s2))[:, None, None]
+    gain = amplitude * np.exp(0.5 * detuning**2 * s1 * s / s2)[:, None, None]
+    mixed = on_nodes * (s1 / spread[_indices(banded.rows)])
+    phase = on_nodes * at
+    if total is not None:
+        mixed = mixed + total[:, None, None]
+        phase = phase + (total - detuning)[:, None, None] * at
+    turn_out = gain * np.exp(1j * phase)
+    turn_in = np.exp(-1j * on_nodes * axis.grid[_indices(banded.columns)])
+    turn_out, turn_in, mixed = (
+        xp.asarray(a.astype(np.complex64)) for a in (turn_out, turn_in, 1j * mixed)
+    )
+    turn = turn_out[..., :, None] * turn_in[..., None, :]
+    result = xp.empty((len(detuning), *banded.matrix.shape), dtype=xp.complex64)
+    xp.multiply(turn, xp.asarray(banded.matrix[:, 0]), out=result[:, :, 0])
+    xp.multiply(turn, xp.asarray(banded.matrix[:, 1]), out=result[:, :, 1])
+    result[:, :, 1] += mixed[..., None] * result[:, :, 0]
+    if total is not None:
+        result[:, :, 1] /= axis.unit
     return result
 
 
-def _solve_masked(coarse, valid, plan, out, xp):
-    """Second stage with the moments of an arbitrary set of valid pixels; returns the same."""
-    tests = [xp.asarray(a.tests) for a in plan[:2]]
-    smooth = [xp.asarray(a.smooth) for a in plan[:2]]
-    positions = [xp.asarray(a.positions) for a in plan[:2]]
+def _indices(slices):
+    """All indices of slices of one length, (B, n)."""
+    return np.array([np.arange(s.start, s.stop) for s in slices])
 
-    def apply_tests(small):
-        return xp.stack(
-            [tests[0][p] @ small @ tests[1][q].T for p, q in ((0, 0), (0, 1), (1, 0))], axis=-1
+
+def _second_stage(coarse, detuning, plan, out, xp):
+    """Apply the windows where they are cut by the border only: the 3x3 system separates."""
+    total = detuning + coarse.carrier
+    operators = [
+        _turned(
+            a.fit,
+            a,
+            a.positions,
+            a.spread,
+            detuning[:, i],
+            xp,
+            total[:, i],
+            1.0 if i else plan.amplitude,
         )
-
-    def moments(weights):
-        return apply_tests(smooth[0] @ weights @ smooth[1].T)
-
-    valid = valid.astype(xp.float64)
-    zeroth = moments(valid)
-    along_x = moments(valid * xp.arange(plan.x.size)) - positions[1][:, None] * zeroth
-    along_y = (
-        moments(valid * xp.arange(plan.y.size)[:, None]) - positions[0][:, None, None] * zeroth
-    )
-    # the tests are normalised by the whole window
-    enough = zeroth[..., 0] > _MINIMUM_SUPPORT
-    inverse = xp.linalg.inv(xp.stack([zeroth, along_x, along_y], axis=-1)[enough])
-    for k in range(len(coarse)):
-        right = apply_tests(coarse[k].astype(xp.complex128))[enough]
-        solution = (inverse @ right[..., None])[..., 0]
-        for i in range(3):
-            out[k, i] = xp.nan
-            out[k, i][enough] = solution[:, i]
-    noise = _noise_of_tests(valid, tests, smooth, xp)[enough]
-    covariance = inverse @ noise @ xp.swapaxes(inverse, -1, -2)
-    gains = xp.full((2, *enough.shape), xp.nan)
-    gains[0][enough], gains[1][enough] = covariance[:, 1, 1], covariance[:, 2, 2]
-    return gains
-
-
-def _noise_of_tests(valid, tests, smooth, xp):
-    """Covariance of the right-hand sides of `_solve_masked` due to white noise of variance one.
-
-    (n_out_y, n_out_x, 3, 3): sums over valid pixels of products of the windows w, w.x and w.y.
-    """
-    products = []
-    for test, first_stage in zip(tests, smooth, strict=True):
-        w, wx = (test @ first_stage).astype(xp.float32)  # on pixels
-        products.append((w * w, w * wx, wx * wx))
-    valid = valid.astype(xp.float32)
-    along_x = [valid @ p.T for p in products[1]]
-    # by the number of times that x and y take part
-    rows = [
-        [products[0][y] @ along_x[x] for y, x in row]
-        for row in (
-            ((0, 0), (0, 1), (1, 0)),
-            ((0, 1), (0, 2), (1, 1)),
-            ((1, 0), (1, 1), (2, 0)),
-        )
+        for i, a in enumerate(plan[:2])
     ]
-    return xp.stack([xp.stack(row, axis=-1) for row in rows], axis=-2).astype(xp.float64)
+    _apply_windows(coarse.data, (plan.y.fit, plan.x.fit), operators, out, xp)
+    _move_to_centres(out, total, plan, xp)
+
+
+def _apply_windows(data, banded, operators, out, xp):
+    """Write the mean, the x and the y moment of (K, n_grid_y, n_grid_x) into (K, 3+, y, x)."""
+    k = len(data)
+    rows = xp.empty((k, 2, out.shape[-2], data.shape[-1]), dtype=xp.complex64)
+    for i in range(k):
+        along_y, along_x = banded
+        for b, (span, columns) in enumerate(zip(along_y.rows, along_y.columns, strict=True)):
+            for which in (0, 1):
+                xp.matmul(operators[0][i, b, which], data[i, columns], out=rows[i, which, span])
+        for b, (span, columns) in enumerate(zip(along_x.rows, along_x.columns, strict=True)):
+            mean, slope = operators[1][i, b, 0].T, operators[1][i, b, 1].T
+            xp.matmul(rows[i, 0, :, columns], mean, out=out[i, 0, :, span])
+            xp.matmul(rows[i, 0, :, columns], slope, out=out[i, 1, :, span])
+            xp.matmul(rows[i, 1, :, columns], mean, out=out[i, 2, :, span])
+
+
+def _move_to_centres(out, total, plan, xp):
+    """From the centroids of the windows, which the border moves, to their centres."""
+    offset_y, offset_x = (a.centroid * a.unit for a in plan[:2])
+    turn = total / [a.unit for a in plan[:2]]
+    for y in plan.y.border:
+        _move(out[..., y, :], offset_y[y], offset_x, turn, xp)
+    for y in plan.y.interior:
+        for x in plan.x.border:
+            _move(out[..., y, x], offset_y[y], offset_x[x], turn, xp)
+
+
+def _move(piece, offset_y, offset_x, turn, xp):
+    offset_y, offset_x = (xp.asarray(o, dtype=xp.float32) for o in (offset_y[:, None], offset_x))
+    turn_y, turn_x = (
+        xp.asarray((1j * turn[:, i, None, None]).astype(np.complex64)) for i in (0, 1)
+    )
+    value = piece[:, 0]
+    shift = offset_x * (piece[:, 1] - turn_x * value) + offset_y * (piece[:, 2] - turn_y * value)
+    value -= shift
+    piece[:, 1] -= turn_x * shift
+    piece[:, 2] -= turn_y * shift
+
+
+def _far(detuning, plan):
+    return bool(np.hypot(*(detuning * plan.sigma).T).max() > _FARTHEST_TURN)
+
+
+class _Region(NamedTuple):
+    """A mask ready for use."""
+
+    weights: np.ndarray  # (ny, nx)
+    inside: np.ndarray | None  # (n_out_y, n_out_x): where a fit is wanted
+    windows: MaskedWindows | None
+
+
+def _region(mask, plan, xp):
+    weights = mask_weights(mask, plan, xp)
+    rows, columns = (
+        xp.asarray(np.clip(np.rint(a.positions), 0, a.size - 1).astype(int)) for a in plan[:2]
+    )
+    inside = mask[rows[:, None], columns]
+    return _Region(weights, inside, masked_windows(weights, plan, xp, plan.degree, inside))
+
+
+def _fit_masked(frame, region, plan, out, xp):
+    """Fit with the moments of the pixels that are valid, and in a region if there is one."""
+    valid = xp.isfinite(frame)
+    if region is None:
+        region = _Region(mask_weights(valid, plan, xp), None, None)
+    elif not bool(valid[region.weights > 0].all()):
+        weights = region.weights * mask_weights(valid, plan, xp)
+        region = region._replace(weights=weights, windows=None)
+    weights, windows = region.weights, region.windows
+    mean = _weighted_mean(frame, weights, plan, xp)
+    if mean is None:
+        out[...] = xp.nan
+        return
+    if windows is None:
+        # dead pixels are no edge of a crystal, where the strain is another
+        windows = masked_windows(
+            weights, plan, xp, 1 if region.inside is None else 2, region.inside
+        )
+    coarse = _Coarse(_demodulate(frame, mean, weights, None, plan, xp)[0], np.zeros(plan.g.shape))
+    detuning, _ = _mean_lattice(coarse, plan, xp)
+    if _far(detuning, plan):
+        coarse = _Coarse(_demodulate(frame, mean, weights, detuning, plan, xp)[0], detuning)
+        detuning, _ = _mean_lattice(coarse, plan, xp)
+    _solve_masked(coarse, detuning, windows, plan, out, xp)
+    _add_variance(out, coarse.data, windows.support, windows.gains, plan, xp)
+
+
+def _solve_masked(coarse, detuning, windows, plan, out, xp):
+    """Second stage where a set of pixels cuts the window."""
+    _second_stage(coarse, detuning, plan, out, xp)
+    out[:, :3, windows.missing] = xp.nan
+    if not len(windows.rows):
+        return
+    total = detuning + coarse.carrier
+    axes = plan[:2]
+    operators = [
+        _turned_tests(a.masked.tests, a, detuning[:, i], total[:, i], xp)
+        for i, a in enumerate(axes)
+    ]
+    where = windows.rows, windows.columns
+    wanted = ~windows.missing[where]
+    for k in range(len(out)):
+        tests = _tests(
+            coarse.data[k], [a.masked.tests for a in axes], [o[k] for o in operators], windows, xp
+        )
+        value, along_x, along_y = (windows.solution @ tests[..., None])[..., 0].T
+        solved = (
+            value,
+            (along_x / plan.sigma[1] + complex(0, total[k, 1]) * value) / plan.x.unit,
+            (along_y / plan.sigma[0] + complex(0, total[k, 0]) * value) / plan.y.unit,
+        )
+        for i, coefficient in enumerate(solved):
+            out[k, i][where] = xp.where(wanted, plan.amplitude * coefficient, xp.nan)
+
+
+def _tests(data, banded, operators, windows, xp):
+    """Test functions on a frame after the first stage, (n, number of terms)."""
+    size = [b.size for b in banded]
+    rows = xp.empty((3, size[0], data.shape[-1]), dtype=xp.complex64)
+    for b, (span, columns) in enumerate(zip(banded[0].rows, banded[0].columns, strict=True)):
+        rows[:, span] = operators[0][b] @ data[columns]
+    result = []
+    for of_y, of_x in windows.terms:
+        whole = xp.empty(size, dtype=xp.complex64)
+        for b, (span, columns) in enumerate(zip(banded[1].rows, banded[1].columns, strict=True)):
+            whole[:, span] = rows[of_y][:, columns] @ operators[1][b, of_x].T
+        result.append(whole[windows.rows, windows.columns])
+    return xp.stack(result, axis=-1)
+
+
+def _turned_tests(banded, axis, detuning, total, xp):
+    """`_turned` for the test functions w, w u and w u^2, (K, B, 3, n, m); u in units of sigma."""
+    s1, s2 = axis.tuning
+    s = s1 + s2
+    at = axis.positions[_indices(banded.rows)]
+    on_nodes = (detuning * (s / s2))[:, None, None]
+    phase = on_nodes * at + (total - detuning)[:, None, None] * at
+    turn_out = np.exp(0.5 * detuning**2 * s1 * s / s2)[:, None, None] * np.exp(1j * phase)
+    turn_in = np.exp(-1j * on_nodes * axis.grid[_indices(banded.columns)])
+    turn = xp.asarray((turn_out[..., :, None] * turn_in[..., None, :]).astype(np.complex64))
+    window, first, second = (turn * xp.asarray(banded.matrix[:, i]) for i in range(3))
+    shift = xp.asarray((1j * on_nodes * s1 / axis.sigma).astype(np.complex64))[..., None]
+    return xp.stack(
+        [window, first + shift * window, second + 2 * shift * first + shift**2 * window], axis=2
+    )
+
+
+def _weighted_mean(frame, weights, plan, xp):
+    """Mean of the pixels of a frame with weights; None if they are all zero."""
+    total = support = 0.0
+    along_y, along_x = (xp.asarray(a.weight) for a in plan[:2])
+    for start in range(0, len(frame), 64):
+        span = slice(start, start + 64)
+        weight = weights[span]
+        piece = xp.where(weight > 0, frame[span], 0).astype(xp.float64) * weight
+        total += float(along_y[span] @ piece @ along_x)
+        support += float(along_y[span] @ weight.astype(xp.float64) @ along_x)
+    return total / support if support > 0 else None
+
+
+def _add_variance(out, coarse, support, gains, plan, xp):
+    """Variance of the two derivatives from the noise power near each g."""
+    noise = noise_power(coarse, support, plan.noise, xp)
+    # rounding in float32 is a floor under the noise of synthetic, noise-free frames
+    gain_0 = float(plan.y.noise_gain[0].min() * plan.x.noise_gain[0].min())
+    gains = [
+        gain.astype(xp.float32) * (plan.amplitude / a.unit) ** 2
+        for gain, a in zip(gains, (plan.x, plan.y), strict=True)
+    ]
+    for k, power in enumerate(noise):
+        brightest = float(xp.nan_to_num(xp.abs(out[k, 0, ::4, ::4])).max()) / plan.amplitude
+        # what is not known stays not known
+        power = np.maximum(power, (1e-6 * brightest) ** 2 / gain_0)
+        xp.multiply(gains[0], power, out=out[k, 3].real, casting="unsafe")
+        xp.multiply(gains[1], power, out=out[k, 3].imag, casting="unsafe")
 
 
 def _subsampled_mean(frame, xp):

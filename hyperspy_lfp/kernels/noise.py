@@ -25,18 +25,28 @@ _BAND = 0.45
 #: The power of noise alone is exponentially distributed, which turns any quantile into the mean;
 #: a low one, since neighbouring spots of the lattice may fill a part of the ring.
 _QUANTILE = 0.3
-#: Smallest share of a patch that must be on valid pixels.
+#: Smallest share of a patch that must be on valid pixels, and from where on it counts as whole.
 _FEWEST = 0.2
+_WHOLE = 0.999
+#: Most patches along an axis: with a hundred independent frequencies each, they measure the noise
+#: of a frame to a few percent.
+_PATCHES = 5
 
 
 class NoisePlan(NamedTuple):
-    """What `noise_power` needs besides the data; see `plan_noise`."""
+    """What `noise_power` needs besides the data; see `plan_noise`.
 
-    starts: tuple  # first nodes of the patches along (y, x)
+    Of the spectrum of a patch only the low frequencies are looked at; a product with a part of
+    the Fourier matrix gives these faster than a whole transform does.
+    """
+
+    starts: tuple  # first nodes of the P patches along (y, x)
     window: np.ndarray  # (side_y, side_x) float32
-    rings: np.ndarray  # (K, side_y, side_x) bool
-    spot: np.ndarray  # (side_y, side_x) bool
-    transfer: np.ndarray  # (side_y, side_x): spectrum of unit white noise
+    fourier: tuple  # windowed Fourier matrices along (y, x), (n_frequencies, side) complex64
+    rings: tuple  # K arrays of the places of the frequencies looked at, flat
+    spot: np.ndarray  # the same for the frequencies of the spot itself
+    transfer: np.ndarray  # (n_fy, n_fx): spectrum of unit white noise
+    whole: np.ndarray  # (P, side_y, side_x): patches of a frame of ones, no carrier
 
 
 def plan_noise(grids, smooth, g):
@@ -62,7 +72,7 @@ def plan_noise(grids, smooth, g):
         inside = np.flatnonzero((grid >= 0) & (grid <= operator.shape[1] - 1))
         side = max(_NODES, int(np.ceil(_SPACINGS / lengths.min() / spacing)))
         side = min(side, len(inside))
-        number = max(1, 2 * len(inside) // side - 1)
+        number = int(np.clip(2 * len(inside) // side - 1, 1, _PATCHES))
         starts.append((inside[0] + np.linspace(0, len(inside) - side, number)).round().astype(int))
         position = np.arange(side) - (side - 1) / 2
         windows.append(np.exp(-0.5 * (position / (_WIDTH * side)) ** 2))
@@ -71,23 +81,42 @@ def plan_noise(grids, smooth, g):
         transfers.append(_expected_power(operator[middle : middle + side], windows[-1]))
         frequencies.append(frequency)
         widths.append(1 / (2 * np.pi * _WIDTH * side * spacing))
-    window = windows[0][:, None] * windows[1]
-    fy, fx = np.meshgrid(*frequencies, indexing="ij")
-    spot = (fy / widths[0]) ** 2 + (fx / widths[1]) ** 2 <= _EXCLUDED**2
-    band = [_BAND / (grid[1] - grid[0]) if len(grid) > 1 else 0.5 for grid in grids]
-    inside_band = (np.abs(fy) < band[0]) & (np.abs(fx) < band[1]) & ~spot
-    rings = []
-    for length in lengths:
-        ring = inside_band & (np.hypot(fy, fx) < _RADIUS * length)
-        # a frame of a few windows only has no room around the spot: take what there is further out
-        rings.append(ring if ring.any() else ~spot)
+    reach = _RADIUS * lengths.max()
+    kept = [
+        np.abs(f) < max(reach, 1.01 * _EXCLUDED * w)
+        for f, w in zip(frequencies, widths, strict=True)
+    ]
+    rings, spot = _frequencies(frequencies, widths, kept, lengths)
+    if not all(len(ring) for ring in rings):
+        # a frame of a few windows only has no room around the spot: take what is further out
+        kept = [np.ones(len(f), dtype=bool) for f in frequencies]
+        rings, spot = _frequencies(frequencies, widths, kept, lengths)
+        inside = np.setdiff1d(np.arange(kept[0].size * kept[1].size), spot)
+        rings = tuple(ring if len(ring) else inside for ring in rings)
+    whole = np.outer(*(operator.sum(axis=1) for operator in smooth)).astype(np.float32)
+    window = np.outer(*windows).astype(np.float32)
     return NoisePlan(
         starts=tuple(starts),
-        window=window.astype(np.float32),
-        rings=np.stack(rings),
+        window=window,
+        fourier=tuple(
+            (np.fft.fft(np.eye(len(w)))[k] * w).astype(np.complex64)
+            for w, k in zip(windows, kept, strict=True)
+        ),
+        rings=rings,
         spot=spot,
-        transfer=transfers[0][:, None] * transfers[1],
+        transfer=np.outer(*(t[k] for t, k in zip(transfers, kept, strict=True))),
+        whole=_patches(whole, starts, window.shape, np),
     )
+
+
+def _frequencies(frequencies, widths, kept, lengths):
+    """Places of the ring around each g and of the spot among the kept frequencies, flat."""
+    fy, fx = np.meshgrid(*(f[k] for f, k in zip(frequencies, kept, strict=True)), indexing="ij")
+    spot = (fy / widths[0]) ** 2 + (fx / widths[1]) ** 2 <= _EXCLUDED**2
+    band = [2 * _BAND * np.abs(f).max() for f in frequencies]
+    inside = (np.abs(fy) < band[0]) & (np.abs(fx) < band[1]) & ~spot
+    rings = tuple(np.flatnonzero(inside & (np.hypot(fy, fx) < _RADIUS * k)) for k in lengths)
+    return rings, np.flatnonzero(spot)
 
 
 def _expected_power(operator, window):
@@ -100,18 +129,16 @@ def _expected_power(operator, window):
     return np.diagonal(np.fft.fft(np.fft.ifft(covariance, axis=1), axis=0)).real * len(window)
 
 
-def noise_power(coarse, valid, plan, xp=np):
+def noise_power(coarse, support, plan, xp=np):
     """Noise power spectral density near each reciprocal vector.
 
     Parameters
     ----------
     coarse : array of shape (K, n_nodes_y, n_nodes_x), complex
         The frame after the first stage, one for each reciprocal vector.
-    valid : pair of array of shape (n_nodes_y, n_nodes_x)
-        The valid pixels and all pixels after the first stage, without a carrier.
+    support : array of shape (n_nodes_y, n_nodes_x) or None
+        The valid pixels after the first stage, without a carrier; None for all pixels.
     plan : NoisePlan
-    xp : module
-        NumPy or CuPy.
 
     Returns
     -------
@@ -120,44 +147,59 @@ def noise_power(coarse, valid, plan, xp=np):
         towards the patches in which the lattice is strong. NaN where the spot fills all
         frequencies, as in a frame of less than four windows across.
     """
-    scale = xp.asarray(1 / plan.transfer)
-    spot = xp.asarray(plan.spot)
-    window = xp.asarray(plan.window**2)
-    share = valid[0] / xp.where(valid[1] > 0, valid[1], 1)
-    share = (_patches(share, plan, xp) * window).sum(axis=(1, 2)) / window.sum()
+    window = xp.asarray(plan.window)
+    scale = xp.asarray((1 / plan.transfer).astype(np.float32)).ravel()
+    whole = xp.asarray(plan.whole)
+    there = whole if support is None else _patches(support, plan.starts, window.shape, xp)
+    most = float(plan.whole.max())
+    # the lattice goes first where holes or borders spread its spot over all frequencies
+    cut = ((most - there) * window).max(axis=(1, 2)) > (1 - _WHOLE) * most
+    cut = xp.flatnonzero(cut)
+    share = (there * window**2).sum(axis=(1, 2)) / (whole * window**2).sum(axis=(1, 2))
+    enough = share >= _FEWEST
+    share = xp.maximum(share, _FEWEST)
     result = []
     for band, ring in zip(coarse, plan.rings, strict=True):
-        if not ring.any():
+        if not len(ring):
             result.append(np.nan)
             continue
-        strength = _spectra(band, plan, xp)[:, spot].max(axis=1)
-        strength = xp.where(share < _FEWEST, 0, strength)
-        # the lattice goes first: holes and borders spread its spot over all frequencies
-        rest = band - _local_mean(band, valid[0], plan, xp) * valid[0]
-        power = _spectra(rest, plan, xp) * scale / xp.maximum(share, _FEWEST)[:, None, None]
-        quantile = xp.quantile(power[:, xp.asarray(ring)], _QUANTILE, axis=1)
+        patches = _patches(band, plan.starts, window.shape, xp)
+        spectra = _spectra(patches, plan, xp)
+        strength = spectra[:, xp.asarray(plan.spot)].max(axis=1).astype(xp.float64)
+        strength = strength * enough
+        if len(cut):
+            rest = patches[cut] - _local_mean(patches[cut], there[cut], plan, xp) * there[cut]
+            spectra[cut] = _spectra(rest, plan, xp)
+        ring = xp.asarray(ring)
+        power = spectra[:, ring] * scale[ring]
+        place = int(_QUANTILE * (len(ring) - 1) + 0.5)
+        quantile = xp.partition(power, place, axis=1)[:, place] / share
         total = float(strength.sum())
         mean = float((quantile * strength).sum()) / -np.log(1 - _QUANTILE)
         result.append(mean / total if total > 0 else 0.0)
     return result
 
 
-def _patches(band, plan, xp):
-    side_y, side_x = plan.window.shape
+def _patches(band, starts, shape, xp):
     return xp.stack(
-        [band[y : y + side_y, x : x + side_x] for y in plan.starts[0] for x in plan.starts[1]]
+        [band[y : y + shape[0], x : x + shape[1]] for y in starts[0] for x in starts[1]]
     )
 
 
-def _spectra(band, plan, xp):
-    return xp.abs(xp.fft.fft2(_patches(band, plan, xp) * xp.asarray(plan.window))) ** 2
+def _spectra(patches, plan, xp):
+    """Power spectra of windowed patches at the kept frequencies, flat."""
+    along_y, along_x = (xp.asarray(f) for f in plan.fourier)
+    spectra = along_y @ patches @ along_x.T
+    return (spectra.real**2 + spectra.imag**2).reshape(len(patches), -1)
 
 
-def _local_mean(band, valid, plan, xp):
+def _local_mean(patches, support, plan, xp):
     """Mean under a Gaussian as wide as the window, which leaves the frequencies looked at alone."""
     along_y, along_x = (
-        xp.exp(-0.5 * ((xp.arange(n)[:, None] - xp.arange(n)) / (_WIDTH * side)) ** 2)
-        for n, side in zip(band.shape, plan.window.shape, strict=True)
+        xp.exp(-0.5 * ((xp.arange(n)[:, None] - xp.arange(n)) / (_WIDTH * n)) ** 2).astype(
+            xp.float32
+        )
+        for n in plan.window.shape
     )
-    weight = along_y @ valid @ along_x
-    return (along_y @ band @ along_x) / xp.where(weight > 0, weight, xp.inf)
+    weight = along_y @ support @ along_x
+    return (along_y @ patches @ along_x) / xp.where(weight > 0, weight, xp.inf)

@@ -1,56 +1,71 @@
-"""What the local plane-wave fit (`hyperspy_lfp.kernels.lockin`) knows before it sees the data.
+r"""What the local plane-wave fit (`hyperspy_lfp.kernels.lockin`) knows before it sees the data.
 
 The operators of both stages and their moments depend on the shape of a frame, the reciprocal
 vectors and the resolution only, and are built once for a movie.
+
+With a first stage of width :math:`\sigma_1` on nodes n and a second one of width
+:math:`\sigma_2`, :math:`\sigma^2 = \sigma_1^2 + \sigma_2^2`, the two together are a Gaussian of
+width :math:`\sigma` around X,
+
+.. math:: \sum_n e^{-(p-n)^2/2\sigma_1^2}\,e^{-(n-X)^2/2\sigma_2^2}\,e^{-i\delta' n}
+    \propto e^{-(p-X)^2/2\sigma^2}\,e^{-i\delta p}\,e^{-i(\delta'-\delta)X},
+    \qquad \delta' = \delta\,\sigma^2/\sigma_2^2,
+
+so that a frame is demodulated with a lattice other than the one of its first stage, exactly, by a
+carrier on the nodes.
 """
 
+import copy
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from hyperspy_lfp.kernels.noise import NoisePlan, plan_noise
+from hyperspy_lfp.kernels.windows import degree_for
 
 #: Share of the width given to the first stage, spacing of the intermediate grid in units of the
 #: first width, and the cut of all windows. A spot at any distance from g aliases through the grid
-#: with an amplitude below exp(-2 pi^2 (0.6 * 0.8)^2 / (0.6 * 0.9)^2) = 2e-7. Beyond 5 sigma a
-#: float32 Gaussian only adds denormal numbers, which are 50 times slower.
-_FIRST_STAGE = 0.6
-_GRID_STEP = 0.9
+#: with an amplitude below exp(-2 pi^2 (1 - 0.45^2) / 0.98^2) = 8e-8. Beyond 5 sigma a float32
+#: Gaussian only adds denormal numbers, which are 50 times slower.
+_FIRST_STAGE = 0.45
+_GRID_STEP = 0.98
 _CUT = 5.0
 #: Pixels at the border of the frame are weighted down over so many lattice spacings. A window cut
 #: off sharply has side lobes that let the other spots in; this lowers the error near the border
 #: tenfold, and its noise as well, since the true moments of the window keep the fit unbiased.
 _TAPER = 2.0
+#: Distance in units of sigma between the places where the mean lattice of a frame is looked for.
+_SURVEY = 2.5
 
 
-class AxisPlan(NamedTuple):
-    """Operators along one axis of the frame; see `plan_axis`."""
+class Block(NamedTuple):
+    """A piece of the first stage."""
 
-    demodulate: list  # [(pixels slice, grid slice, (K, 2, n_grid, n_pixels) float32)]
-    fit: list  # [(output slice, grid slice, (2, n_out, n_grid) float32)]: mean, derivative
-    tests: np.ndarray  # (2, n_out, n_grid) float64: normalised windows w and w.x
-    survey: np.ndarray  # (2, n_few, n_grid) float32: the fit at a few places only
-    grid: np.ndarray  # (n_grid,) nodes of the intermediate grid, pixels
-    smooth: np.ndarray  # (n_grid, n_pixels) float64: first stage without the carrier
-    weight: np.ndarray  # (n_pixels,) float32: less near the border
-    centroid: np.ndarray  # (n_out,) first moment of the window, pixels
-    noise_gain: np.ndarray  # (2, n_out): sum of squares of the mean and derivative weights
-    positions: np.ndarray  # (n_out,) centres of the windows, pixels
-    size: int
+    nodes: slice
+    pixels: slice
+    matrix: np.ndarray
 
 
-class LockinPlan(NamedTuple):
-    """All that does not depend on the data; built once per movie by `plan_lockin`."""
+class Banded(NamedTuple):
+    """A banded operator, cut into B blocks of one shape, which may overlap."""
 
-    y: AxisPlan
-    x: AxisPlan
-    g: np.ndarray  # (K, 2), (y, x) order, cycles per pixel
-    sigma: tuple  # (y, x), pixels
-    noise: NoisePlan
+    rows: list  # B slices
+    columns: list  # B slices
+    matrix: np.ndarray  # (B, ..., n_rows, n_columns) float32
+
+    @property
+    def size(self):
+        """Number of rows of the operator."""
+        return self.rows[-1].stop
+
+    def part(self, i):
+        """The i-th of several operators that are banded alike."""
+        return self._replace(matrix=self.matrix[:, i])
 
 
-def plan_axis(size, sigma, g, positions, origin=0.0, taper=0.0):
-    """Build the operators of the plane-wave fit along one axis.
+class AxisPlan:
+    """Operators along one axis of the frame.
 
     Parameters
     ----------
@@ -67,90 +82,183 @@ def plan_axis(size, sigma, g, positions, origin=0.0, taper=0.0):
         at coordinate 0.
     taper : float
         Width in pixels over which the weight of the pixels rises from zero at the border.
+    unit : float
+        Size of a pixel in the unit of length of the derivatives.
 
-    Returns
-    -------
-    AxisPlan
+    Attributes
+    ----------
+    demodulate : list of Block
+        First stage with its carrier: see `demodulation`.
+    fit, survey : Banded
+        Second stage at the positions, and at a few places: (B, 2, n_out, n_grid), the mean and
+        the derivative.
+    ones : array of shape (K, n_grid)
+        First stage of a frame of ones.
+    centroid, spread : array of shape (n_out,)
+        First and second central moment of the window as the border cuts it, in pixels.
+    border, interior : list of slice
+        Positions whose window the border moves, and those between.
+    noise_gain : array of shape (2, n_out)
+        Sum of squares of the weights of the mean and of the derivative.
+    tuning : tuple of float
+        :math:`\\sigma_1^2` and :math:`\\sigma_2^2`.
     """
-    g = np.asarray(g, dtype=float)
-    positions = np.asarray(positions, dtype=float)
-    pixels = np.arange(size, dtype=float)
-    carrier = np.exp(-2j * np.pi * g[:, None] * (pixels + origin))
 
-    weight = _border_weight(size, taper)
-    sigma1 = _FIRST_STAGE * sigma
-    if _GRID_STEP * sigma1 > 1:
-        reach = _CUT * sigma1
-        n_grid = int(np.ceil((size - 1 + 2 * reach) / (_GRID_STEP * sigma1))) + 1
-        grid = np.linspace(-reach, size - 1 + reach, n_grid)
-        smooth = _gaussian(pixels - grid[:, None], sigma1) * weight
-        rows = int(np.clip(3 * sigma1, 48, 128))
-    else:  # the intermediate grid would be finer than the pixels
-        sigma1, grid, smooth = 0.0, pixels, np.diag(weight)
-        rows = 48
+    def __init__(self, size, sigma, g, positions, origin=0.0, taper=0.0, unit=1.0):
+        g = np.asarray(g, dtype=float)
+        self.size, self.sigma, self.unit = size, float(sigma), float(unit)
+        self.positions = np.asarray(positions, dtype=float)
+        pixels = np.arange(size, dtype=float)
+        self._carrier = np.exp(-2j * np.pi * g[:, None] * (pixels + origin))
+        self.weight = _border_weight(size, taper)
+        sigma1 = _FIRST_STAGE * sigma
+        if _GRID_STEP * sigma1 > 1:
+            reach = _CUT * sigma1
+            n_grid = int(np.ceil((size - 1 + 2 * reach) / (_GRID_STEP * sigma1))) + 1
+            self.grid = np.linspace(-reach, size - 1 + reach, n_grid)
+            self._window = _gaussian(pixels - self.grid[:, None], sigma1)
+        else:  # the intermediate grid would be finer than the pixels
+            sigma1, self.grid, self._window = 0.0, pixels, np.eye(size)
+        self.smooth = self._window * self.weight
+        self.tuning = sigma1**2, sigma**2 - sigma1**2
+        self._on_device = None
+        self._rows = int(np.clip(2.5 * sigma1, 48, 96))
 
-    demodulate = []
-    for start in range(0, size, rows):
-        span = slice(start, min(start + rows, size))
-        nodes = _support(smooth[:, span])
-        block = smooth[None, nodes, span] * carrier[:, None, span]
-        demodulate.append(
-            (span, nodes, np.stack([block.real, block.imag], axis=1).astype(np.float32))
+        self.demodulate = self.demodulation()
+        self.ones = self.detuned_ones()
+        moments = self.smooth.sum(axis=1), self.smooth @ pixels
+        window, first = _second_stage(self.grid, self.positions, self.tuning)
+        mean, derivative, self.centroid, self.spread, self._norm = _normalised(
+            window, first, self.positions, moments
+        )
+        self.fit = _banded(np.stack([mean, derivative]), self._fit_rows)
+        self.survey_positions = np.linspace(0, size - 1, max(2, int(size / (_SURVEY * sigma)) + 1))
+        window, first = _second_stage(self.grid, self.survey_positions, self.tuning)
+        survey = _normalised(window, first, self.survey_positions, moments)
+        self.survey_spread = survey[3]
+        self.survey = _banded(np.stack(survey[:2]), 24)
+        gram = self.smooth @ self.smooth.T
+        # outputs whose window the border moves, and those between
+        moved = np.flatnonzero(np.abs(self.centroid) < 1e-7 * sigma)
+        first, last = (moved[0], moved[-1] + 1) if len(moved) else (len(self.positions),) * 2
+        ends = [slice(0, first), slice(last, len(self.positions))]
+        self.border = [e for e in ends if e.stop > e.start]
+        self.interior = [slice(first, last)] if last > first else []
+        self.noise_gain = np.stack([((m @ gram) * m).sum(axis=1) for m in (mean, derivative)])
+
+    @property
+    def _fit_rows(self):
+        """Outputs in a block: some widths together, for matrices that are worth a call."""
+        step = np.median(np.diff(self.positions)) if len(self.positions) > 1 else 1.0
+        return max(16, int(5 * np.sqrt(self.tuning[1]) / step))
+
+    def demodulation(self, detuning=None):
+        """The first stage with its carrier turned by `detuning` (K,) radian per pixel.
+
+        Blocks of float32 matrices (K * n_nodes * 2 + 1, n_pixels): real and imaginary part for
+        each node, and the weight of the pixels, whose product is their sum.
+        """
+        carrier = self._turned_carrier(detuning)
+        blocks = []
+        for start in range(0, self.size, self._rows):
+            span = slice(start, min(start + self._rows, self.size))
+            nodes = _support(self.smooth[:, span])
+            block = self.smooth[None, nodes, span] * carrier[:, None, span]
+            pair = np.stack([block.real, block.imag], axis=2).reshape(-1, block.shape[-1])
+            matrix = np.concatenate([pair, self.weight[None, span]]).astype(np.float32)
+            blocks.append(Block(nodes, span, matrix))
+        return blocks
+
+    def detuned_ones(self, detuning=None):
+        """The first stage of a frame of ones, (K, n_grid)."""
+        return (self._turned_carrier(detuning) @ self.smooth.T).astype(np.complex64)
+
+    def _turned_carrier(self, detuning):
+        if detuning is None:
+            return self._carrier
+        return self._carrier * np.exp(-1j * np.asarray(detuning)[:, None] * np.arange(self.size))
+
+    def on(self, xp):
+        """A copy whose operators are on the device of an array module, made once."""
+        if self._on_device is None:
+            twin = copy.copy(self)
+            twin.demodulate = [b._replace(matrix=xp.asarray(b.matrix)) for b in self.demodulate]
+            for name in ("fit", "survey"):
+                banded = getattr(self, name)
+                setattr(twin, name, banded._replace(matrix=xp.asarray(banded.matrix)))
+            twin._on_device = twin
+            self._on_device = twin
+        return self._on_device
+
+    @cached_property
+    def masked(self):
+        """What only a pixel mask needs, see `MaskedAxis`."""
+        s1, s2 = self.tuning
+        powers = np.stack(_second_stage(self.grid, self.positions, self.tuning, 4))
+        # the square of a Gaussian window is one of half the variance
+        half = s1, (s1 + s2) / 2 - s1
+        squares = np.stack(_second_stage(self.grid, self.positions, half, 4))
+        step = self.grid[1] - self.grid[0]
+        squares *= _peak(self.tuning, step) ** 2 / _peak(half, step)
+        # in units of sigma, so that moments of all orders are of one magnitude
+        units = self.sigma ** -np.arange(5.0)[:, None, None]
+        powers = powers * units / self._norm[:, None]
+        squares = squares * units / self._norm[:, None] ** 2
+        at = np.clip(self.grid, 0, self.size - 1)
+        *nodes, centroid, _, _ = _normalised(
+            *_second_stage(self.grid, at, self.tuning),
+            at,
+            (self.smooth.sum(axis=1), self.smooth @ np.arange(self.size)),
+        )
+        return MaskedAxis(
+            tests=_banded(powers[:3], self._fit_rows),
+            moments=_banded(powers, self._fit_rows),
+            noise=_banded(squares, self._fit_rows),
+            smooth=_banded(self.smooth, 16),
+            smooth_squared=_banded(self._window * self.weight**2, 16),
+            upsample=_banded(_interpolation(self.grid, self.size), 64),
+            whole=self.smooth.sum(axis=1),
+            nodes=_banded(np.stack(nodes), 16),
+            centroid=centroid,
         )
 
-    moments = smooth.sum(axis=1), smooth @ pixels
-    sigma2 = np.sqrt(sigma**2 - sigma1**2)
-    mean, first, derivative, centroid = _second_stage(grid, positions, sigma, sigma2, moments)
-    few = np.linspace(0, size - 1, max(2, int(size / (2 * sigma)) + 1))
-    survey = _second_stage(grid, few, sigma, sigma2, moments)
 
-    gram = smooth @ smooth.T
-    noise_gain = np.stack([((m @ gram) * m).sum(axis=1) for m in (mean, derivative)])
+class MaskedAxis(NamedTuple):
+    """Operators for windows that are cut by a pixel mask, all normalised by the whole window.
 
-    fit, per_block = [], max(8, int(2 * sigma2 / _median_step(positions)))
-    for start in range(0, len(positions), per_block):
-        span = slice(start, min(start + per_block, len(positions)))
-        nodes = _support(mean[span].T)
-        fit.append(
-            (span, nodes, np.stack([mean[span, nodes], derivative[span, nodes]]).astype("f4"))
-        )
-    return AxisPlan(
-        demodulate=demodulate,
-        fit=fit,
-        tests=np.stack([mean, first]),
-        survey=np.stack([survey[0], survey[2]]).astype(np.float32),
-        grid=grid,
-        smooth=smooth,
-        weight=weight.astype(np.float32),
-        centroid=centroid.astype(np.float32),
-        noise_gain=noise_gain,
-        positions=positions,
-        size=size,
-    )
-
-
-def _second_stage(grid, positions, sigma, sigma2, moments):
-    """Weights of the mean, of the first moment and of the derivative, and the window's centroid.
-
-    `moments` are the sums of the first stage and of its first moment, so that those used here
-    are the ones of the two stages together over the pixels of this frame.
+    u is the distance from the centre of the window in units of sigma.
     """
-    sums, sums_x = moments
-    offset = grid - positions[:, None]
-    window = _gaussian(offset, sigma2)
-    first = offset * window * (sigma / sigma2) ** 2
-    w0 = window @ sums
-    w1 = window @ sums_x - positions * w0
-    k0 = first @ sums
-    k1 = first @ sums_x - positions * k0
-    centroid = w1 / w0
-    mean = window / w0[:, None]
-    first = first / w0[:, None]
-    derivative = (first - (k0 / w0)[:, None] * mean) / (k1 / w0 - k0 / w0 * centroid)[:, None]
-    return mean, first, derivative, centroid
+
+    tests: Banded  # (B, 3, n_out, n_grid): w, w u and w u^2
+    moments: Banded  # (B, 5, n_out, n_grid): w to w u^4
+    noise: Banded  # (B, 5, n_out, n_grid): w^2 to w^2 u^4
+    smooth: Banded  # (B, n_grid, n_pixels): first stage of the mask
+    smooth_squared: Banded  # the same with the square of the border weight
+    upsample: Banded  # (B, n_pixels, n_grid): linear interpolation back to pixels
+    whole: np.ndarray  # (n_grid,): first stage of all pixels
+    nodes: Banded  # (B, 2, n_grid, n_grid): second stage at the nodes, mean and derivative
+    centroid: np.ndarray  # (n_grid,): first moment of the windows at the nodes
 
 
-def plan_lockin(shape, g, sigma, positions, origin=(0.0, 0.0)):
+class LockinPlan(NamedTuple):
+    """All that does not depend on the data; built once per movie by `plan_lockin`."""
+
+    y: AxisPlan
+    x: AxisPlan
+    g: np.ndarray  # (K, 2), (y, x) order, cycles per pixel
+    sigma: tuple  # (y, x), pixels
+    noise: NoisePlan
+    amplitude: float  # of the fitted wave, in units of that of exp(2 pi i g r)
+    degree: int  # of the local model at the edge of a particle
+
+    def on(self, xp):
+        """The plan with its large arrays on the device of an array module."""
+        if xp is np:
+            return self
+        return self._replace(y=self.y.on(xp), x=self.x.on(xp))
+
+
+def plan_lockin(shape, g, sigma, positions, origin=(0.0, 0.0), units=(1.0, 1.0), amplitude=1.0):
     """Build the operators for frames of one shape.
 
     Parameters
@@ -165,6 +273,10 @@ def plan_lockin(shape, g, sigma, positions, origin=(0.0, 0.0)):
         Centres of the windows along (y, x), pixels.
     origin : tuple of float
         Coordinates (y, x) of the first pixel, pixels.
+    units : tuple of float
+        Size of a pixel along (y, x) in the unit of length of the derivatives.
+    amplitude : float
+        Amplitude of the fitted wave in units of that of exp(2 pi i g r): two for cosines.
 
     Returns
     -------
@@ -174,11 +286,80 @@ def plan_lockin(shape, g, sigma, positions, origin=(0.0, 0.0)):
     # sigma has the same physical length along both axes: it turns |g| into spacings in pixels
     spacing = 1 / np.hypot(*(g * sigma).T).min()
     y, x = (
-        plan_axis(shape[i], sigma[i], g[:, i], positions[i], origin[i], _TAPER * spacing * sigma[i])
+        AxisPlan(
+            shape[i],
+            sigma[i],
+            g[:, i],
+            positions[i],
+            origin[i],
+            _TAPER * spacing * sigma[i],
+            units[i],
+        )
         for i in (0, 1)
     )
     noise = plan_noise((y.grid, x.grid), (y.smooth, x.smooth), g)
-    return LockinPlan(y=y, x=x, g=g, sigma=tuple(float(s) for s in sigma), noise=noise)
+    sigma = tuple(float(s) for s in sigma)
+    return LockinPlan(y, x, g, sigma, noise, float(amplitude), degree_for(g, sigma))
+
+
+def _second_stage(grid, positions, tuning, order=1):
+    """Weights on the nodes that make the windows w u^k of both stages together, k up to `order`.
+
+    u is the distance of a pixel from the centre of the window. Under the first stage the mean of
+    the Hermite polynomials of n is the power of u.
+    """
+    s1, s2 = tuning
+    s = s1 + s2
+    offset = grid - positions[:, None]
+    window = _gaussian(offset, np.sqrt(s2))
+    hermite = [np.ones_like(offset), offset]
+    for k in range(1, order):
+        hermite.append(offset * hermite[k] - k * s1 * s2 / s * hermite[k - 1])
+    return [h * window * (s / s2) ** k for k, h in enumerate(hermite)]
+
+
+def _normalised(window, first, positions, moments):
+    """Weights of the mean and of the derivative, and the moments of the window.
+
+    `moments` are the sums of the first stage and of its first moment, so that those used here
+    are the ones of the two stages together over the pixels of this frame.
+    """
+    sums, sums_x = moments
+    w0 = window @ sums
+    w1 = window @ sums_x - positions * w0
+    k0 = first @ sums
+    k1 = first @ sums_x - positions * k0
+    centroid = w1 / w0
+    mean = window / w0[:, None]
+    spread = k1 / w0 - k0 / w0 * centroid
+    derivative = (first / w0[:, None] - (k0 / w0)[:, None] * mean) / spread[:, None]
+    return mean, derivative, centroid, spread, w0
+
+
+def _banded(matrix, n_rows):
+    """Cut a (..., n_rows, n_columns) operator into blocks, without what is zero."""
+    size, width = matrix.shape[-2:]
+    n_rows = min(n_rows, size)
+    starts = np.minimum(np.arange(0, size, n_rows), size - n_rows)
+    rows = [slice(int(start), int(start) + n_rows) for start in starts]
+    supports = [_support(matrix[..., r, :].reshape(-1, width).T) for r in rows]
+    n_columns = max(c.stop - c.start for c in supports)
+    firsts = [min(c.start, width - n_columns) for c in supports]
+    columns = [slice(first, first + n_columns) for first in firsts]
+    pieces = [matrix[..., r, c] for r, c in zip(rows, columns, strict=True)]
+    return Banded(rows, columns, np.stack(pieces).astype(np.float32))
+
+
+def _interpolation(grid, size):
+    """Linear interpolation from the nodes to the pixels, (n_pixels, n_grid)."""
+    distance = np.abs(np.arange(size)[:, None] - grid) / (grid[1] - grid[0])
+    return np.clip(1 - distance, 0, None)
+
+
+def _peak(tuning, step):
+    """Height of the window that two stages of unit height make together."""
+    s1, s2 = tuning
+    return np.sqrt(2 * np.pi * s1 * s2 / (s1 + s2)) / step if s1 else 1.0
 
 
 def _gaussian(offset, sigma):
@@ -196,7 +377,3 @@ def _support(columns):
     """Slice of the rows of a (rows, columns) array that are not all zero."""
     rows = np.flatnonzero(columns.any(axis=1))
     return slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 1)
-
-
-def _median_step(positions):
-    return float(np.median(np.diff(positions))) if len(positions) > 1 else 1.0

@@ -24,9 +24,10 @@ def region_means(values, variance, masks, cell_area, sigma):
     Returns
     -------
     mean, variance : array of shape (n, ...)
-        NaN where a region has no valid pixel.
+        NaN where a region has no valid pixel. On the device if the values are.
     """
     xp = get_array_module(values)
+    variance = xp.asarray(variance)
     # independent values a pixel: at most one
     share = 1.0 if sigma == 0 else min(1.0, cell_area / (4 * np.pi * sigma**2))
     means, variances = [], []

@@ -1,6 +1,8 @@
 """What all our signal classes share: metadata, axes, noise, lazy results."""
 
+import contextlib
 import copy
+import io
 import os
 import tempfile
 import warnings
@@ -27,6 +29,8 @@ class LatticeSignal:
 
     #: Navigation axes that the class itself adds, by name.
     _own_axes = ()
+    #: Whether chunks of few frames are joined: as readers deliver them, not what was made of them.
+    _joins_frames = False
     # HyperSpy slices these together with the data
     _additional_slicing_targets = (
         *BaseSignal._additional_slicing_targets,
@@ -104,6 +108,18 @@ class LatticeSignal:
             signal.compute(show_progressbar=show_progressbar, num_workers=num_workers)
         return signal
 
+    def to_device(self):
+        """Copy the data and their variance to the GPU; see :doc:`/gpu`."""
+        super().to_device()
+        for noise in noise_signals(self):
+            noise.to_device()
+
+    def to_host(self):
+        """Copy the data and their variance from the GPU."""
+        super().to_host()
+        for noise in noise_signals(self):
+            noise.to_host()
+
     def plot(self, navigator="auto", **kwargs):
         """Plot as HyperSpy does, with a slider instead of an image of all frames.
 
@@ -131,16 +147,7 @@ class LazyMixin:
         **kwargs
             Passed to :func:`dask.compute`, for example `scheduler` or `num_workers`.
         """
-        lazy = [s for s in noise_signals(self) if s._lazy]
-        results = _frames.compute_arrays(
-            [self.data, *(s.data for s in lazy)], show_progressbar, **kwargs
-        )
-        if close_file:
-            self.close_file()
-        for signal, data in zip((self, *lazy), results, strict=True):
-            signal.data = data
-            signal._lazy = False
-            signal._assign_subclass()
+        compute_signals([self], show_progressbar, close_file, **kwargs)
 
     def save(self, filename=None, overwrite=None, extension=None, file_format=None, **kwds):
         """Save, computing data and variance in one pass over the movie.
@@ -150,42 +157,104 @@ class LazyMixin:
         empties a file that is overwritten before it computes, even if the data come from there.
         See :meth:`hyperspy.signal.BaseSignal.save` for the parameters.
         """
-        signals = [self, *(s for s in noise_signals(self) if s._lazy)]
         if filename is not None and not isinstance(filename, str | os.PathLike):
             super().save(filename, overwrite, extension, file_format, **kwds)  # a zarr store
             return
-        target = self._target(filename)
-        exists = any(Path(f"{target}{suffix}").exists() for suffix in ("", ".hspy", ".zspy"))
-        if overwrite is None and target.exists():
-            overwrite = path.overwrite(target)
-        if (exists and not overwrite) or (not exists and len(signals) == 1):
-            super().save(filename, overwrite, extension, file_format, **kwds)
+        target = target_of(self, filename, extension, file_format)
+        if target is None:
+            super().save(filename, overwrite, extension, file_format, **kwds)  # an error
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        before = [s.data for s in signals]
-        with tempfile.TemporaryDirectory(prefix=".hyperspy_lfp_", dir=target.parent) as folder:
+        exists = target.exists()
+        if overwrite is None and exists:
+            overwrite = path.overwrite(target)
+        # no writer of HDF5 can be sent to another process: then everything is computed before
+        direct = not exists and len(lazy_parts([self])) == 1 and _frames.runs_in_threads()
+        if exists and not overwrite:
+            super().save(filename, False, extension, file_format, **kwds)  # nothing
+            return
+        if direct:
+            before = self.data
+            (self.data,) = _frames.with_plans([before])
             try:
-                stored = _frames.store_arrays(before, folder, kwds.get("show_progressbar"))
-                for signal, data in zip(signals, stored, strict=True):
-                    signal.data = data
-                # no writer of HDF5 can be sent to other processes
-                with dask.config.set(scheduler="threads"):
-                    super().save(filename, overwrite, extension, file_format, **kwds)
+                super().save(filename, False, extension, file_format, **kwds)
             finally:
-                for signal, data in zip(signals, before, strict=True):
-                    signal.data = data
-                # Windows does not delete a file that is still mapped
-                stored = data = None
+                self.data = before
+            return
+        with stored_beside([self], target, kwds.get("show_progressbar")):
+            super().save(filename, True, extension, file_format, **kwds)
 
-    def _target(self, filename):
-        """Where a signal is saved, but for an extension that is not given."""
-        if filename is not None:
-            return Path(filename)
-        source = self.tmp_parameters
-        extension = source.get_item("extension", "hspy").lstrip(".")
-        return Path(
-            source.get_item("folder", "."), f"{source.get_item('filename', '')}.{extension}"
-        )
+
+def lazy_parts(signals):
+    """Whatever is lazy of signals and of the noise in their metadata, each once."""
+    parts = {id(part): part for s in signals for part in (s, *noise_signals(s)) if part._lazy}
+    return list(parts.values())
+
+
+def compute_signals(signals, show_progressbar=None, close_file=False, **kwargs):
+    """Compute lazy signals and their noise in place, all in one pass."""
+    parts = lazy_parts(signals)
+    results = _frames.compute_arrays([p.data for p in parts], show_progressbar, **kwargs)
+    if close_file:
+        for signal in signals:
+            signal.close_file()
+    for part, data in zip(parts, results, strict=True):
+        part.data = data
+        part._lazy = False
+        part._assign_subclass()
+
+
+@contextlib.contextmanager
+def stored_beside(signals, target, show_progressbar=None, **kwargs):
+    """Within it, the data of lazy signals and their noise come from temporary files.
+
+    They are computed first, in one pass and in the memory of a few frames, into a folder beside
+    the file `target`; the folder is gone afterwards, and the signals are what they were.
+    """
+    parts = lazy_parts(signals)
+    before = [p.data for p in parts]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".hyperspy_lfp_", dir=target.parent) as folder:
+        stored = _frames.store_arrays(before, folder, show_progressbar, **kwargs)
+        try:
+            for part, data in zip(parts, stored, strict=True):
+                part.data = data
+            with contextlib.ExitStack() as stack:
+                # no writer of HDF5 can be sent to other processes
+                stack.enter_context(dask.config.set(scheduler="threads", pool=None))
+                if not _frames.shows_progressbar(show_progressbar):
+                    # the bars of nested signals cannot be switched off otherwise
+                    stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+                yield
+        finally:
+            for part, data in zip(parts, before, strict=True):
+                part.data = data
+
+
+def target_of(signal, filename=None, extension=None, file_format=None):
+    """The file HyperSpy saves a signal to, or None if the signal has no name to be saved under.
+
+    The parameters are those of :meth:`hyperspy.signal.BaseSignal.save`.
+    """
+    source = signal.tmp_parameters
+    own = source.get_item("extension")
+    if filename is None and source.has_item("filename") and source.has_item("folder"):
+        target = Path(source.folder, source.filename + _suffix(own or file_format))
+    elif filename is None and signal.metadata.has_item("General.original_filename"):
+        target = Path(signal.metadata.General.original_filename)
+    elif filename is None:
+        return None
+    else:
+        target = Path(filename)
+    if target.is_dir() and target.suffix != ".zspy" and source.has_item("filename"):
+        suffix = _suffix(extension or file_format or own)
+        target = target / (source.filename.removesuffix(suffix) + suffix)
+    elif extension is not None:
+        target = target.with_suffix(_suffix(extension))
+    return target if target.suffix else target.with_suffix(_suffix(file_format))
+
+
+def _suffix(name):
+    return "." + (name or "hspy").lower().lstrip(".")
 
 
 def cheap_to_plot(signal):

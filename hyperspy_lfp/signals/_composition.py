@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hyperspy_lfp.kernels._arrays import get_array_module
 from hyperspy_lfp.kernels.composition import invert_lengths
 from hyperspy_lfp.kernels.indexing import zone_of
 from hyperspy_lfp.kernels.lattice import stretches
@@ -97,9 +98,10 @@ def directions(plan, g):
 def invert(plan, f, q, directions):
     """Composition and its variance from the deformation gradient."""
     stretch, variance = stretches(f, q, directions)
-    weights = plan.weights.astype(stretch.dtype)
-    stretch = np.tensordot(weights, stretch, 1)
-    variance = np.tensordot(weights**2, variance, 1)
+    xp = get_array_module(stretch)
+    weights = xp.asarray(plan.weights.astype(stretch.dtype))
+    stretch = xp.tensordot(weights, stretch, 1)
+    variance = xp.tensordot(weights**2, variance, 1)
     return invert_lengths(stretch, variance, plan.knots, plan.model)
 
 

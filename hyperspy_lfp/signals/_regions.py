@@ -1,5 +1,6 @@
 """HyperSpy ROIs on the signal axes of an image: as masks, and as metadata."""
 
+import dask.array as da
 import numpy as np
 
 
@@ -49,6 +50,43 @@ def region_mask(roi, axes, name="reference"):
             f"wider than its pixels ({axes[0].scale:.3g} x {axes[1].scale:.3g})."
         )
     return mask
+
+
+def pixel_mask(mask, movie):
+    """The mask of a movie as an array that goes with its frames, and its metadata.
+
+    Returns
+    -------
+    list of no or one bool array of shape (..., ny, nx)
+        The leading dimensions are those of the movie or ones.
+    str or dict
+    """
+    if mask is None or (isinstance(mask, str) and mask == "auto"):
+        return [], "auto" if mask else "none"
+    lead = movie.data.ndim - 2
+    if type(mask).__name__.endswith("ROI"):
+        array, described = region_mask(mask, movie.axes_manager.signal_axes, "mask"), mask
+        return [array.reshape((1,) * lead + array.shape)], describe_region(described)
+    array = mask.data if hasattr(mask, "axes_manager") else mask
+    if not hasattr(array, "dtype"):
+        array = np.asarray(array)
+    if array.dtype.kind not in "bui":
+        raise TypeError(
+            f"mask={mask!r} must be 'auto', None, a ROI, or a signal or array of booleans, for "
+            "example `image.data > threshold`."
+        )
+    frame = movie.data.shape[-2:]
+    if array.shape not in (frame, movie.data.shape):
+        raise ValueError(
+            f"mask has the shape {array.shape}; it must be that of a frame, {frame}, or of the "
+            f"movie, {movie.data.shape}."
+        )
+    array = array.astype(bool)
+    if isinstance(array, da.Array):
+        array = array.rechunk({-2: -1, -1: -1})
+    elif not array.any():
+        raise ValueError("mask holds no pixel: at least one must be True.")
+    return [array.reshape((1,) * (movie.data.ndim - array.ndim) + array.shape)], "given"
 
 
 def describe_region(roi):

@@ -5,6 +5,7 @@ import numpy as np
 from hyperspy.signals import Signal1D, Signal2D
 
 from hyperspy_lfp import materials
+from hyperspy_lfp.kernels._arrays import get_array_module
 from hyperspy_lfp.kernels.regions import region_means
 from hyperspy_lfp.signals import _frames
 from hyperspy_lfp.signals._base import VARIANCE, LatticeSignal, map_axes, noise_of, stacked_axis
@@ -154,6 +155,7 @@ class ConcentrationMap(LatticeSignal, Signal2D):
         mean = self.evolution(
             show_progressbar=show_progressbar, num_workers=num_workers, lazy_output=False
         )
+        seconds = get_array_module(mean.data).asarray(seconds)
         rate = 3600 * np.gradient(mean.data, seconds, axis=-1)[..., 0, :]
         axes = [*mean._navigation_axes("region"), *map_axes(mean)]
         return self._build(Signal1D, rate, axes, title="C-rate", quantity="C-rate (1/h)")

@@ -13,7 +13,7 @@ from hyperspy_lfp.signals._base import LatticeSignal, stacked_axis
 from hyperspy_lfp.signals._docs import LAZY, REFERENCE, THRESHOLD, fill
 from hyperspy_lfp.signals._drift import DriftMixin
 from hyperspy_lfp.signals._indexing import check_indices, find_indices
-from hyperspy_lfp.signals._regions import region_mask
+from hyperspy_lfp.signals._regions import pixel_mask, region_mask
 from hyperspy_lfp.signals._sampling import (
     check_independent,
     check_resolution,
@@ -36,6 +36,7 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
 
     _signal_type = "HRTEMMovie"
     _alias_signal_types = ["hrtem_movie"]
+    _joins_frames = True
 
     def find_g_vectors(self, n=6, *, frames=None):
         """Find the reciprocal vectors of the lattice fringes.
@@ -168,6 +169,7 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
         resolution=None,
         hkl=None,
         step=None,
+        mask="auto",
         show_progressbar=None,
         num_workers=None,
         lazy_output=None,
@@ -186,6 +188,13 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
             Miller indices of the vectors, in their order; they can be given later.
         step : float, str or "pixel", optional
             Sampling of the maps. Default: a third of the resolution.
+        mask : "auto", None, ROI, signal or array, optional
+            Where the crystal is. Towards its edge windows are fitted to the pixels inside only,
+            so that neither vacuum nor the edge's fringes bias the strain there; maps are NaN
+            outside and where too little of a window is left (half a resolution from a straight
+            edge). ``"auto"``: found in each frame from the amplitude of the fringes, if it has
+            vacuum. None: every pixel counts. A ROI in the units of the signal axes, or a boolean
+            signal or array with the shape of a frame or of the movie.
         {lazy}
 
         Returns
@@ -202,7 +211,8 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
         ------
         ValueError
             For g beyond the Nyquist frequency or collinear, a resolution finer than 0.55
-            spacings or larger than half the frame, and axes without units of length.
+            spacings or larger than half the frame, axes without units of length, and a mask that
+            is empty or has another shape.
         TypeError
             For complex or RGB data.
         NotImplementedError
@@ -230,16 +240,18 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
         ]  # (x, y), pixels of the frame
         if hkl is not None:
             hkl = check_indices(hkl, len(vectors))
+        masks, described = pixel_mask(mask, self)
         plan = _delayed_plan(pixels, vectors, sigma, positions)
         out_shape = (len(vectors), len(COEFFICIENTS), len(positions[1]), len(positions[0]))
         data = _frames.map_frames(
             _fit_block,
-            _frames.as_frames(self, 2),
+            _frames.as_frames(self, 2, result_bytes=8 * int(np.prod(out_shape))),
+            *masks,
             core=2,
             out_shape=out_shape,
             dtype=np.complex64,
             plan=plan,
-            scale=tuple(pixels.scale),
+            find_edges=isinstance(mask, str),
         )
         axes = [
             *self._navigation_axes(),
@@ -253,6 +265,7 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
             g_vectors=vectors,
             g_vectors_units=f"1/{pixels.units}",
             hkl=hkl,
+            mask=described,
             resolution=sigma,
             resolution_units=pixels.units,
             step=[
@@ -281,6 +294,7 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
         hkl=None,
         zone=None,
         step=None,
+        mask="auto",
         threshold=0.2,
         show_progressbar=None,
         num_workers=None,
@@ -299,7 +313,7 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
             Composition of the reference lattice.
         method : {{"gls", "a", "b", "c", "difference", "trace"}}
             See `GeometricPhase.to_concentration`.
-        resolution, hkl, step
+        resolution, hkl, step, mask
             See `gpa`.
         zone : tuple of int, optional
             See `GeometricPhase.to_concentration`.
@@ -320,7 +334,14 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
         <ConcentrationMap, title: Li concentration of lithiation movie, dimensions: (12|56, 51)>
         """
         phase = self.gpa(
-            g1, g2, *more_g, resolution=resolution, hkl=hkl, step=step, lazy_output=True
+            g1,
+            g2,
+            *more_g,
+            resolution=resolution,
+            hkl=hkl,
+            step=step,
+            mask=mask,
+            lazy_output=True,
         )
         result = phase.to_concentration(
             material,
@@ -401,16 +422,12 @@ def _delayed_plan(pixels, vectors, sigma, positions):
         tuple(pixels.to_kernel(np.full(2, sigma))),
         positions[::-1],
         tuple(pixels.to_kernel(pixels.offset)),
+        units=tuple(pixels.scale[::-1]),
+        amplitude=2.0,  # a cosine holds half its amplitude in either wave
     )
 
 
-def _fit_block(block, plan, scale):
-    """Coefficients of the fringes A exp(iP) per unit of length."""
-    out = plane_wave_fit(block, plan)
-    # a cosine of amplitude A holds A/2 of either wave
-    out[:, :, 0] *= 2
-    out[:, :, 1] *= 2 / scale[0]
-    out[:, :, 2] *= 2 / scale[1]
-    out[:, :, 3].real *= (2 / scale[0]) ** 2
-    out[:, :, 3].imag *= (2 / scale[1]) ** 2
-    return out
+def _fit_block(block, mask=None, *, plan, find_edges):
+    if mask is not None and mask.strides[0] == 0:  # one for all frames
+        mask = mask[0]
+    return plane_wave_fit(block, plan, mask, find_edges=find_edges)

@@ -51,7 +51,7 @@ def test_white_noise_in_closed_form(synthetic, size, sigma):
     plan = _interior_plan(shape, g, sigma)
     random = np.random.default_rng(5)
     ratios = []
-    for _ in range(24):
+    for _ in range(72):
         c = plane_wave_fit(image + spread * random.standard_normal(shape), plan)
         variance = np.stack([c[:, 3].real, c[:, 3].imag]) * 8 * np.pi * sigma**4
         ratios.append(np.sqrt(variance.mean(axis=(2, 3))) / spread)
@@ -61,17 +61,23 @@ def test_white_noise_in_closed_form(synthetic, size, sigma):
     assert np.all((mean > 0.9) & (mean < 1.1))  # gate
 
 
-def test_expected_power_counts_every_pixel(synthetic):
-    """The transfer of unit white noise, summed over all frequencies, is its power in the patch."""
+def test_transfer_is_the_spectrum_of_white_noise(synthetic):
+    """What the plan expects of unit white noise is what the first stage makes of it."""
     g = synthetic.lattice("square").g
     plan = _interior_plan((200, 220), g, 12.0, margin=1)
     noise = plan_noise((plan.y.grid, plan.x.grid), (plan.y.smooth, plan.x.smooth), g[:, ::-1])
     side_y, side_x = noise.window.shape
-    # Parseval: mean over frequencies = sum over nodes of window^2 x variance of the node
-    middle_y, middle_x = len(plan.y.grid) // 2, len(plan.x.grid) // 2
-    variance = (plan.y.smooth[middle_y] ** 2).sum() * (plan.x.smooth[middle_x] ** 2).sum()
-    expected = (noise.window.astype(float) ** 2).sum() * variance
-    assert noise.transfer.sum() / (side_y * side_x) == pytest.approx(expected, rel=1e-3)
+    y, x = ((len(a.grid) - side) // 2 for a, side in zip(plan[:2], noise.window.shape, strict=True))
+    random = np.random.default_rng(8)
+    total = 0
+    for _ in range(400):
+        coarse = plan.y.smooth @ random.standard_normal((200, 220)) @ plan.x.smooth.T
+        patch = coarse[y : y + side_y, x : x + side_x]
+        total = total + np.abs(noise.fourier[0] @ patch @ noise.fourier[1].T) ** 2
+    looked_at = (total / 400 / noise.transfer).ravel()[noise.rings[0]]
+    # 400 draws of an exponential distribution: 5 % each, over tens of independent frequencies
+    assert looked_at.mean() == pytest.approx(1, abs=0.03)
+    assert np.all(np.abs(looked_at - 1) < 0.3)
 
 
 @pytest.mark.parametrize(

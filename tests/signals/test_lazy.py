@@ -119,13 +119,50 @@ def test_same_numbers_whatever_the_chunks(images, movie, vectors, helpers, chunk
 
 def test_frames_are_bundled_but_never_split(images, vectors, helpers, monkeypatch):
     lazy = helpers.as_movie(da.from_array(images, chunks=(1, 30, 25)), lazy=True)
-    assert lazy.gpa(*vectors, resolution=0.6).data.chunks[0] == (5,)
-    monkeypatch.setattr(_frames, "CHUNK_BYTES", 2 * images[0].nbytes)
     phase = lazy.gpa(*vectors, resolution=0.6)
-    assert phase.data.chunks[0] == (2, 2, 1)
+    assert phase.data.chunks[0] == (5,)
     assert all(len(c) == 1 for c in phase.data.chunks[1:])
+    for frame, kwargs in ((phase.data[0].nbytes, {}), (images[0].nbytes, {"step": 0.6})):
+        # of frame and result the larger one counts
+        monkeypatch.setattr(_frames, "CHUNK_BYTES", 2 * frame)
+        assert lazy.gpa(*vectors, resolution=0.6, **kwargs).data.chunks[0] == (2, 2, 1)
     monkeypatch.setattr(_frames, "CHUNK_BYTES", 1)
     assert lazy.gpa(*vectors, resolution=0.6).data.chunks[0] == (1,) * 5
+
+
+@pytest.mark.parametrize(
+    ("chunks", "bundles"),
+    [
+        ((1,) * 9, (4, 4, 1)),  # as files often come
+        ((3, 3, 3), (3, 3, 3)),  # no chunk is read for two bundles
+        ((2, 2, 2, 2, 1), (4, 4, 1)),
+        ((7, 2), (7, 2)),  # not more than twice what is wanted
+        ((9,), (3, 3, 3)),
+    ],
+)
+def test_bundles_fit_the_chunks_of_the_file(monkeypatch, chunks, bundles):
+    data = da.zeros((9, 8, 8), chunks=(chunks, 8, 8), dtype="u2")
+    monkeypatch.setattr(_frames, "CHUNK_BYTES", 4 * 128)
+    assert _frames.frame_chunks(data, 2) == (bundles, (8,), (8,))
+
+
+def test_bundles_of_several_movies(monkeypatch):
+    monkeypatch.setattr(_frames, "CHUNK_BYTES", 4 * 128)
+    data = da.zeros((3, 9, 8, 8), chunks=(1, 1, 4, 4), dtype="u2")
+    assert _frames.frame_chunks(data, 2) == ((1, 1, 1), (4, 4, 1), (8,), (8,))
+    assert _frames.frame_chunks(np.zeros((3, 9, 8, 8), "u2"), 2)[:2] == ((3,), (1,) * 9)
+
+
+def test_results_keep_the_bundles_of_the_movie(images, vectors, helpers, monkeypatch):
+    """Other bundles would wait for each other with everything in memory."""
+    lazy = helpers.as_movie(da.from_array(images, chunks=(1, -1, -1)), lazy=True)
+    monkeypatch.setattr(_frames, "CHUNK_BYTES", 2 * images[0].nbytes)
+    # maps that are much smaller than a frame, and much larger
+    for step, bundles in ((0.6, (2, 2, 1)), ("pixel", (1,) * 5)):
+        phase = lazy.gpa(*vectors, resolution=0.6, step=step)
+        strain, x = phase.strain(reference_frame=0), phase.to_concentration()
+        for signal in (phase, strain, strain.rotate(10.0), x):
+            assert signal.data.chunks[0] == bundles
 
 
 def test_numbers_do_not_depend_on_the_bundles(images, movie, vectors, monkeypatch):
@@ -382,7 +419,10 @@ def test_compute_makes_every_part_eager(images, vectors, helpers):
     np.testing.assert_array_equal(again.data, lazy.data)
 
 
-@pytest.mark.parametrize("way", ["movie", "concentration", "exy", "amplitude", "phase"])
+@pytest.mark.parametrize(
+    "way",
+    ["movie", "gpa", "amplitude", "phase", "displacement", "strain", "exy", "concentration"],
+)
 def test_plot_reads_one_frame(images, vectors, helpers, monkeypatch, way):
     """The image of all frames, which HyperSpy draws to navigate in, would read them all."""
     monkeypatch.setattr(_frames, "CHUNK_BYTES", 1)  # one frame in a bundle
