@@ -61,7 +61,7 @@ def displacement(
         carriers = np.exp(-1j * (references[:, :, 0] * dx + references[:, :, 1] * dy))
     else:
         size = np.abs(start)
-        carriers = np.conj(start) / np.where(size > 0, size, np.nan)
+        carriers = np.where(size > 0, np.conj(start), np.nan) / np.where(size > 0, size, 1)
         carriers = np.broadcast_to(carriers, (len(coefficients), *start.shape[1:]))
     for frame, valid, ref, carrier, out in zip(
         coefficients, mask, references, carriers, result, strict=True

@@ -141,6 +141,36 @@ def mean_phase_gradient(coefficients, region):
     return xp.stack(moments, axis=-1)[..., None, None]
 
 
+def precision(coefficients, g, sigma, threshold=0.2):
+    """Standard error of the strain across the planes of each reflection.
+
+    Parameters
+    ----------
+    coefficients : array of shape (..., K, 4, y, x)
+    g : array of shape (K, 2)
+        Reciprocal vectors, (x, y) order.
+    sigma, threshold
+        See `lattice_mask`.
+
+    Returns
+    -------
+    array of shape (..., K, y, x)
+        NaN where there is no lattice.
+    """
+    xp = get_array_module(coefficients)
+    g = np.asarray(g, dtype=float)
+    # half of the noise of a derivative is in phase with the value, and moves its amplitude only
+    share_x, share_y = (
+        xp.asarray(g[:, i] ** 2 / (g**2).sum(axis=1) ** 2 / (8 * np.pi**2), dtype=xp.float32)
+        for i in (0, 1)
+    )
+    noise = coefficients[..., 3, :, :]
+    variance = noise.real * share_x[:, None, None] + noise.imag * share_y[:, None, None]
+    variance = variance * _inverse_power(_power(coefficients[..., 0, :, :]), xp)
+    valid = lattice_mask(coefficients, sigma, threshold)
+    return xp.where(valid, xp.sqrt(variance), xp.nan)
+
+
 def deformation(coefficients, g, sigma, reference=None, threshold=0.2, typical=None):
     """Eulerian displacement gradient by amplitude-weighted least squares over the reflections.
 

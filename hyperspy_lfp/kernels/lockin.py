@@ -125,11 +125,7 @@ def _fit_frame(frame, find_edges, plan, out, xp):
             _fit_masked(frame, _region(mask, plan, xp), plan, out, xp)
             return
     _second_stage(coarse, detuning, plan, out, xp)
-    gain_y, gain_x = plan.y.noise_gain, plan.x.noise_gain
-    gains = [
-        xp.asarray(g) for g in (gain_y[0][:, None] * gain_x[1], gain_y[1][:, None] * gain_x[0])
-    ]
-    _add_variance(out, coarse.data, None, gains, plan, xp)
+    _add_variance(out, coarse.data, None, xp.asarray(plan.gains), plan, xp)
 
 
 def _first_stage(frame, offset, carrier, plan, xp):
@@ -172,15 +168,15 @@ def _demodulate(frame, offset, weights, carrier, plan, xp):
         product = xp.asarray(matrix) @ block
         rows[:, nodes] += product[:-1].reshape((k, -1, 2, n_x))
         column_sums += product[-1]
-    data = xp.zeros((k, n_grid_y, n_grid_x), dtype=xp.complex64)
-    real, imaginary = data.real, data.imag
-    rows = rows.reshape((k, n_grid_y * 2, n_x))
+    planes = xp.zeros((k, n_grid_y, 2, n_grid_x), dtype=xp.float32)
     for nodes, span, matrix in blocks[1]:
-        pair = xp.asarray(matrix)[:-1].reshape(k, -1, matrix.shape[-1])
-        product = rows[:, :, span] @ xp.swapaxes(pair, -1, -2)
-        product = product.reshape(k, n_grid_y, 2, -1, 2)
-        real[:, :, nodes] += product[:, :, 0, :, 0] - product[:, :, 1, :, 1]
-        imaginary[:, :, nodes] += product[:, :, 0, :, 1] + product[:, :, 1, :, 0]
+        matrix = xp.asarray(matrix)
+        for i in range(k):
+            product = rows[i, :, 0, span] @ matrix[i, 0]
+            product += rows[i, :, 1, span] @ matrix[i, 1]
+            planes[i, :, :, nodes] += product.reshape(n_grid_y, 2, -1)
+    data = xp.empty((k, n_grid_y, n_grid_x), dtype=xp.complex64)
+    data.real, data.imag = planes[:, :, 0], planes[:, :, 1]
     return data, column_sums @ xp.asarray(plan.x.weight), ones
 
 
@@ -374,7 +370,13 @@ def _fit_masked(frame, region, plan, out, xp):
         coarse = _Coarse(_demodulate(frame, mean, weights, detuning, plan, xp)[0], detuning)
         detuning, _ = _mean_lattice(coarse, plan, xp)
     _solve_masked(coarse, detuning, windows, plan, out, xp)
-    _add_variance(out, coarse.data, windows.support, windows.gains, plan, xp)
+    gains = xp.empty(out.shape[-2:], dtype=xp.complex64)
+    for part, gain, axis in (
+        (gains.real, windows.gains[0], plan.x),
+        (gains.imag, windows.gains[1], plan.y),
+    ):
+        part[...] = gain * (plan.amplitude / axis.unit) ** 2
+    _add_variance(out, coarse.data, windows.support, gains, plan, xp)
 
 
 def _solve_masked(coarse, detuning, windows, plan, out, xp):
@@ -451,20 +453,18 @@ def _weighted_mean(frame, weights, plan, xp):
 
 
 def _add_variance(out, coarse, support, gains, plan, xp):
-    """Variance of the two derivatives from the noise power near each g."""
+    """Variance of the two derivatives from the noise power near each g.
+
+    `gains` are those of d/dx (real) and d/dy (imaginary part), for noise of variance one.
+    """
     noise = noise_power(coarse, support, plan.noise, xp)
     # rounding in float32 is a floor under the noise of synthetic, noise-free frames
     gain_0 = float(plan.y.noise_gain[0].min() * plan.x.noise_gain[0].min())
-    gains = [
-        gain.astype(xp.float32) * (plan.amplitude / a.unit) ** 2
-        for gain, a in zip(gains, (plan.x, plan.y), strict=True)
-    ]
     for k, power in enumerate(noise):
         brightest = float(xp.nan_to_num(xp.abs(out[k, 0, ::4, ::4])).max()) / plan.amplitude
         # what is not known stays not known
         power = np.maximum(power, (1e-6 * brightest) ** 2 / gain_0)
-        xp.multiply(gains[0], power, out=out[k, 3].real, casting="unsafe")
-        xp.multiply(gains[1], power, out=out[k, 3].imag, casting="unsafe")
+        xp.multiply(gains, np.float32(power), out=out[k, 3])
 
 
 def _subsampled_mean(frame, xp):

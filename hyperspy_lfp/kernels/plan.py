@@ -84,6 +84,8 @@ class AxisPlan:
         Width in pixels over which the weight of the pixels rises from zero at the border.
     unit : float
         Size of a pixel in the unit of length of the derivatives.
+    last : bool
+        Whether the first stage along this axis comes after that along the other one.
 
     Attributes
     ----------
@@ -104,7 +106,7 @@ class AxisPlan:
         :math:`\\sigma_1^2` and :math:`\\sigma_2^2`.
     """
 
-    def __init__(self, size, sigma, g, positions, origin=0.0, taper=0.0, unit=1.0):
+    def __init__(self, size, sigma, g, positions, origin=0.0, taper=0.0, unit=1.0, last=False):
         g = np.asarray(g, dtype=float)
         self.size, self.sigma, self.unit = size, float(sigma), float(unit)
         self.positions = np.asarray(positions, dtype=float)
@@ -121,7 +123,7 @@ class AxisPlan:
             sigma1, self.grid, self._window = 0.0, pixels, np.eye(size)
         self.smooth = self._window * self.weight
         self.tuning = sigma1**2, sigma**2 - sigma1**2
-        self._on_device = None
+        self._on_device, self._last = None, last
         self._rows = int(np.clip(2.5 * sigma1, 48, 96))
 
         self.demodulate = self.demodulation()
@@ -155,8 +157,10 @@ class AxisPlan:
     def demodulation(self, detuning=None):
         """The first stage with its carrier turned by `detuning` (K,) radian per pixel.
 
-        Blocks of float32 matrices (K * n_nodes * 2 + 1, n_pixels): real and imaginary part for
-        each node, and the weight of the pixels, whose product is their sum.
+        Blocks of float32 matrices. Along the axis that comes first (K * n_nodes * 2 + 1, n_pixels):
+        real and imaginary part for each node, and the weight of the pixels, whose product is
+        their sum. Along the last one (K, 2, n_pixels, 2 * n_nodes): what a real and what an
+        imaginary pixel adds to the real parts of all nodes and to their imaginary parts.
         """
         carrier = self._turned_carrier(detuning)
         blocks = []
@@ -164,9 +168,15 @@ class AxisPlan:
             span = slice(start, min(start + self._rows, self.size))
             nodes = _support(self.smooth[:, span])
             block = self.smooth[None, nodes, span] * carrier[:, None, span]
-            pair = np.stack([block.real, block.imag], axis=2).reshape(-1, block.shape[-1])
-            matrix = np.concatenate([pair, self.weight[None, span]]).astype(np.float32)
-            blocks.append(Block(nodes, span, matrix))
+            if self._last:
+                block = np.swapaxes(block, -1, -2)
+                of_real = np.concatenate([block.real, block.imag], axis=-1)
+                of_imaginary = np.concatenate([-block.imag, block.real], axis=-1)
+                matrix = np.stack([of_real, of_imaginary], axis=1)
+            else:
+                pair = np.stack([block.real, block.imag], axis=2).reshape(-1, block.shape[-1])
+                matrix = np.concatenate([pair, self.weight[None, span]])
+            blocks.append(Block(nodes, span, matrix.astype(np.float32)))
         return blocks
 
     def detuned_ones(self, detuning=None):
@@ -250,12 +260,13 @@ class LockinPlan(NamedTuple):
     noise: NoisePlan
     amplitude: float  # of the fitted wave, in units of that of exp(2 pi i g r)
     degree: int  # of the local model at the edge of a particle
+    gains: np.ndarray  # (n_out_y, n_out_x) complex64: variance of d/dx, i of d/dy of unit noise
 
     def on(self, xp):
         """The plan with its large arrays on the device of an array module."""
         if xp is np:
             return self
-        return self._replace(y=self.y.on(xp), x=self.x.on(xp))
+        return self._replace(y=self.y.on(xp), x=self.x.on(xp), gains=xp.asarray(self.gains))
 
 
 def plan_lockin(shape, g, sigma, positions, origin=(0.0, 0.0), units=(1.0, 1.0), amplitude=1.0):
@@ -294,12 +305,16 @@ def plan_lockin(shape, g, sigma, positions, origin=(0.0, 0.0), units=(1.0, 1.0),
             origin[i],
             _TAPER * spacing * sigma[i],
             units[i],
+            last=i == 1,
         )
         for i in (0, 1)
     )
     noise = plan_noise((y.grid, x.grid), (y.smooth, x.smooth), g)
     sigma = tuple(float(s) for s in sigma)
-    return LockinPlan(y, x, g, sigma, noise, float(amplitude), degree_for(g, sigma))
+    gains = np.outer(y.noise_gain[0], x.noise_gain[1]) * (amplitude / units[1]) ** 2
+    gains = gains + 1j * np.outer(y.noise_gain[1], x.noise_gain[0]) * (amplitude / units[0]) ** 2
+    gains = gains.astype(np.complex64)
+    return LockinPlan(y, x, g, sigma, noise, float(amplitude), degree_for(g, sigma), gains)
 
 
 def _second_stage(grid, positions, tuning, order=1):

@@ -108,6 +108,17 @@ class LatticeSignal:
             signal.compute(show_progressbar=show_progressbar, num_workers=num_workers)
         return signal
 
+    def _finish_plain(self, signal, lazy_output, show_progressbar, num_workers):
+        """`_finish` for a generic signal, which has no noise of its own."""
+        lazy = self._lazy if lazy_output is None else lazy_output
+        if not lazy and signal._lazy:
+            (data,) = _frames.compute_arrays(
+                [signal.data], show_progressbar, num_workers=num_workers
+            )
+            signal.data, signal._lazy = data, False
+            signal._assign_subclass()
+        return signal.as_lazy() if lazy and not signal._lazy else signal
+
     def to_device(self):
         """Copy the data and their variance to the GPU; see :doc:`/gpu`."""
         super().to_device()

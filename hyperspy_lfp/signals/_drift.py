@@ -181,7 +181,13 @@ class DriftMixin:
                 f"method='phase' with g={g!r} needs two reciprocal vectors that are not "
                 "collinear, for example g=s.find_g_vectors(n=2)."
             )
-        phase = self.gpa(*vectors, lazy_output=True if self._lazy else None, show_progressbar=False)
+        # where the lattice ends in one frame says nothing of the drift
+        phase = self.gpa(
+            *vectors,
+            mask=None,
+            lazy_output=True if self._lazy else None,
+            show_progressbar=False,
+        )
         data = _frames.as_frames(phase, 4)
         time = self._time_axis()
         fixed = data
@@ -204,17 +210,6 @@ class DriftMixin:
         return _frames.map_frames(
             _combine_block, coarse, mean, core=1, out_shape=(2,), dtype=np.float64, g=g_pixels
         )
-
-    def _finish_plain(self, signal, lazy_output, show_progressbar, num_workers):
-        """`_finish` for a generic signal, which has no noise of its own."""
-        lazy = self._lazy if lazy_output is None else lazy_output
-        if not lazy and signal._lazy:
-            (data,) = _frames.compute_arrays(
-                [signal.data], show_progressbar, num_workers=num_workers
-            )
-            signal.data, signal._lazy = data, False
-            signal._assign_subclass()
-        return signal.as_lazy() if lazy and not signal._lazy else signal
 
 
 def _correlation_block(block, fixed, sigma):

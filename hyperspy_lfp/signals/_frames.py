@@ -221,7 +221,28 @@ def compute_arrays(arrays, show_progressbar=None, **kwargs):
         arrays = with_plans(arrays)
     bar = ProgressBar() if show_progressbar and not remote else contextlib.nullcontext()
     with bar:
-        return dask.compute(*arrays, **kwargs)
+        if remote or not runs_in_threads(kwargs.get("scheduler")):
+            return dask.compute(*arrays, **kwargs)
+        # each piece goes to its place at once: dask would keep all of them to the end, and then
+        # copy them, in twice the memory
+        results = [_Result(a) for a in arrays]
+        da.store(arrays, results, lock=False, **kwargs)
+        return tuple(r.data for r in results)
+
+
+class _Result:
+    """Where the pieces of an array are put together, on the device if they are there."""
+
+    def __init__(self, array):
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+        self.data = None
+        self._lock = threading.Lock()
+
+    def __setitem__(self, index, piece):
+        with self._lock:
+            if self.data is None:
+                self.data = get_array_module(piece).empty(self.shape, dtype=self.dtype)
+        self.data[index] = piece
 
 
 def shows_progressbar(wanted=None):
@@ -367,7 +388,10 @@ def with_plans(arrays):
     of the movie as they can into memory.
     """
     names = {n: a.dask for a in arrays for n in a.dask.layers if n.startswith(_PLAN)}
-    plans = dask.compute(*(Delayed(n, graph) for n, graph in names.items()), scheduler="sync")
+    # no callbacks: a progress bar is that of the frames
+    plans = dask.compute(
+        *(Delayed(n, graph) for n, graph in names.items()), scheduler="sync", callbacks=[]
+    )
     built = {n: {n: (_Constant(p),)} for n, p in zip(names, plans, strict=True)}
     return [_with_layers(a, built) if built else a for a in arrays]
 

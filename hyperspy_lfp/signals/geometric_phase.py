@@ -7,6 +7,7 @@ from hyperspy.signals import ComplexSignal2D, Signal2D
 from hyperspy_lfp import materials
 from hyperspy_lfp.kernels import lattice
 from hyperspy_lfp.kernels._arrays import get_array_module, to_host
+from hyperspy_lfp.kernels.averaging import coherent_mean
 from hyperspy_lfp.kernels.displacement import displacement
 from hyperspy_lfp.kernels.lockin import COEFFICIENTS
 from hyperspy_lfp.signals import _composition, _frames
@@ -372,6 +373,127 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
         signal._record("ConcentrationMap", threshold=threshold, reference=described)
         return self._finish(signal, lazy_output, show_progressbar, num_workers)
 
+    @fill(threshold=THRESHOLD, lazy=LAZY)
+    def precision(
+        self, *, threshold=0.2, show_progressbar=None, num_workers=None, lazy_output=None
+    ):
+        r"""Standard error of the strain across the planes of each reflection.
+
+        From the amplitude and the noise measured near g in each frame, not from the dose: films,
+        detectors and gains other than one are in it. In the interior, with counting noise of
+        dose D per pixel alone and fringes of contrast C and spacing d, it is
+        :math:`d / (4\pi^{{3/2}} \sigma^2 C \sqrt D)`.
+
+        Parameters
+        ----------
+        {threshold}
+        {lazy}
+
+        Returns
+        -------
+        Signal2D
+            ``(g, time | x, y)``. Pixels without lattice are NaN.
+
+        See Also
+        --------
+        LatticeStrain.get_noise_variance : the variance of the strain components.
+
+        Examples
+        --------
+        >>> from hyperspy_lfp import data
+        >>> s = data.lithiation_movie().inav[0]
+        >>> phase = s.gpa(*s.find_g_vectors(n=2))
+        >>> phase.precision()
+        <Signal2D, title: precision of lithiation movie, dimensions: (2|56, 51)>
+        """
+        self._check_axes()
+        threshold = to_number(threshold, "threshold", low=0)
+        data = _frames.map_frames(
+            _precision_block,
+            _frames.as_frames(self, CORE),
+            core=CORE,
+            out_shape=(len(self.g_vectors), *self.axes_manager._signal_shape_in_array),
+            dtype=np.float32,
+            g=self.g_vectors,
+            sigma=self.resolution,
+            threshold=threshold,
+        )
+        signal = self._real_signal(
+            data, "precision", quantity="standard error of the strain across the planes"
+        )
+        return self._finish_plain(signal, lazy_output, show_progressbar, num_workers)
+
+    @fill(lazy=LAZY)
+    def coherent_average(self, n, *, show_progressbar=None, num_workers=None, lazy_output=None):
+        r"""Average every n frames into one, with their rigid displacements taken off.
+
+        The complex coefficients are averaged, after each frame is turned to the phase of those
+        before it, so that the noise falls as :math:`1/\sqrt n` even where that of a single frame
+        is too large for a phase. The lattice must stay on its pixels: correct a drift by more
+        than a part of the resolution first (`HRTEMMovie.correct_drift`).
+
+        Parameters
+        ----------
+        n : int
+            Number of frames in an average. Frames at the end that do not fill one are left out.
+        {lazy}
+
+        Returns
+        -------
+        GeometricPhase
+            ``(coefficient, g, time | x, y)`` with n times fewer frames, each at the mean time of
+            its group.
+
+        Raises
+        ------
+        ValueError
+            If there is no uniform time axis, or n is not between 1 and the number of frames.
+
+        Examples
+        --------
+        >>> from hyperspy_lfp import data
+        >>> s = data.lithiation_movie()
+        >>> phase = s.gpa(*s.find_g_vectors(n=2), show_progressbar=False)
+        >>> phase.coherent_average(3, show_progressbar=False)
+        <GeometricPhase, title: geometric phase of lithiation movie, dimensions: (4, 2, 4|56, 51)>
+        """
+        self._check_axes()
+        time = self._time_axis()
+        if time is None or not time.is_uniform:
+            raise ValueError(
+                "coherent_average needs a uniform time axis, but this GeometricPhase has "
+                + ("one frame only." if time is None else f"a non-uniform axis {time.name!r}.")
+            )
+        if not isinstance(n, int | np.integer) or not 1 <= n <= time.size:
+            raise ValueError(f"n={n!r} must be a number of frames, from 1 to {time.size}.")
+        place = time.index_in_array
+        groups = time.size // n
+        data = self.data[(slice(None),) * place + (slice(0, groups * n),)]
+        if isinstance(data, da.Array):
+            data = data.rechunk({place: _whole_groups(data.chunks[place], n)})
+        data = data.reshape(*data.shape[:place], groups, n, *data.shape[place + 1 :])
+        # the frames of a group go with the frame, behind other navigation axes
+        module = da if isinstance(data, da.Array) else np
+        data = module.moveaxis(data, place + 1, -CORE - 1)
+        averaged = _frames.map_frames(
+            coherent_mean,
+            data,
+            core=CORE + 1,
+            out_shape=data.shape[-CORE:],
+            dtype=np.complex64,
+        )
+        axes = self._navigation_axes() + map_axes(self)
+        axes[place].update(
+            size=groups, scale=n * time.scale, offset=time.offset + (n - 1) / 2 * time.scale
+        )
+        signal = self._build(type(self), averaged, axes)
+        signal._record(_STEP, averaged_frames=n * self._averaged_frames)
+        return self._finish(signal, lazy_output, show_progressbar, num_workers)
+
+    @property
+    def _averaged_frames(self):
+        return int(self._parameters(_STEP).get("averaged_frames", 1))
+
     def _coefficient(self, name):
         self._check_axes()
         return self.data[..., COEFFICIENTS.index(name), :, :]
@@ -395,6 +517,18 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
 def displacement_block(block, ref, start=None, **kwargs):
     """Kernel of `displacement`; a name of our own, since the kernel takes `reference`."""
     return displacement(block, reference=ref, start=start, **kwargs)
+
+
+def _whole_groups(chunks, n):
+    """Chunks of whole groups of n, about as large as those given."""
+    size = max(n, max(chunks) // n * n)
+    total = sum(chunks) // n * n
+    return tuple(min(size, total - start) for start in range(0, total, size))
+
+
+def _precision_block(block, g, sigma, threshold):
+    """Standard error of the strain across the planes, (n, K, y, x)."""
+    return lattice.precision(block, g, sigma, threshold)
 
 
 def _strain_block(block, ref, g, sigma, threshold, angle, definition):

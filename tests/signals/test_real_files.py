@@ -36,8 +36,8 @@ FILES = [
     File("temul_Au_nanoparticle.emd", (0, 1), nan=(0.9, 0.999), particle=(3.5, -0.75, 1.3)),
     File("temul_Se_implanted_MoS2.dm3", (0, 1), ((1, -1),)),
     File("temul_PTO_SRO_aligned.hspy", (0, 1), ((0.5, 0.5),)),
-    File("temul_Cu_nanoparticle_sim.hspy", (0, 1), ((1, 1), (1, -1)), nan=(0.5, 0.85)),
-    File("statstem_PtIr.hspy", (0, 1), ((1, 1),), nan=(0.7, 0.9)),
+    File("temul_Cu_nanoparticle_sim.hspy", (0, 1), ((1, 1), (1, -1)), nan=(0.5, 0.9)),
+    File("statstem_PtIr.hspy", (0, 1), ((1, 1),), nan=(0.7, 0.95)),
     File("kemstem_NSMO110_1024px.tif", (0, 1), ((0.5, 0.5), (0.5, -0.5)), pixel=0.01),
     File(
         "atomap_ADF_cropped.hdf5",
@@ -210,7 +210,8 @@ def test_a_simulated_particle_is_hardly_strained(real_data):
     strain.compute(show_progressbar=False)
     x, y = (a.axis for a in strain.axes_manager.signal_axes)
     radius = np.hypot(x - x.mean(), (y - y.mean())[:, None])
-    assert np.isfinite(strain.data[:, radius < 90]).all()
+    # its amplitude falls towards the edge, with its thickness: half of it is at two thirds
+    assert np.isfinite(strain.data[:, radius < 70]).all()
     assert np.isnan(strain.data[:, radius > 190]).all()
     assert abs(strain.data[:, radius < 60]).max() < 2e-3
 
