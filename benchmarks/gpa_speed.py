@@ -1,9 +1,9 @@
-"""Time of two-reflection GPA with strain, in units of one real FFT of the frame.
+"""Time of two-reflection GPA with strain or x, in units of one real FFT of the frame.
 
-Run ``python benchmarks/gpa_speed.py``. Everything is measured side by side in one run on one
-thread: the signal methods (`HRTEMMovie.gpa(...).strain()`, all included, uint16 frames) against
-``scipy.fft.rfft2`` of the same frame in float32. Ratios are what to compare; absolute times belong
-to the machine.
+Run ``python benchmarks/gpa_speed.py``. Everything is measured side by side in one run: the signal
+methods (`HRTEMMovie.gpa(...).strain()` and `HRTEMMovie.to_concentration(...)`, all included, on
+uint16 frames in memory) on one thread and on two, against ``scipy.fft.rfft2`` of the same frames in
+float32 on one thread. Ratios are what to compare; absolute times belong to the machine.
 """
 
 import argparse
@@ -42,46 +42,54 @@ def lattice_movie(size, n_frames, spacing):
     return signal, g / _PIXEL
 
 
-def best(function, repeats):
-    """Shortest time of several runs."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def timed(function):
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1024, 2048])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1024, 2048, 4096])
     parser.add_argument("--sigmas", type=float, nargs="+", default=[60, 40, 20, 10])
-    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--spacing", type=float, default=10.3, help="of the lattice, pixels")
+    parser.add_argument("--megapixels", type=float, default=64, help="of the movie")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    print("frame  sigma/px   rfft2/ms   GPA + strain/ms   GPA + x/ms   ratio   ratio with x")
+    print("| frame | σ / px | rfft2 / ms | strain | x | strain, 2 threads | one / two threads |")
+    print("|---|---|---|---|---|---|---|")
     for size in options.sizes:
+        n_frames = max(2, round(options.megapixels * 2**20 / size**2))
+        movie, g = lattice_movie(size, n_frames, options.spacing)
+        images = movie.data.astype(np.float32)
         for sigma in options.sigmas:
-            spacing = max(4.0, sigma / 2)
-            movie, g = lattice_movie(size, options.frames, spacing)
-            images = movie.data.astype(np.float32)
-            keywords = dict(resolution=sigma * _PIXEL, show_progressbar=False, num_workers=1)
 
-            def strain(movie=movie, g=g, keywords=keywords):
-                phase = movie.gpa(*g, **{**keywords, "lazy_output": True})
-                phase.strain(lazy_output=False, show_progressbar=False, num_workers=1)
+            def strain(threads, movie=movie, g=g, sigma=sigma):
+                keywords = dict(show_progressbar=False, num_workers=threads)
+                phase = movie.gpa(*g, resolution=sigma * _PIXEL, lazy_output=True, **keywords)
+                phase.strain(lazy_output=False, **keywords)
 
-            def composition(movie=movie, g=g, keywords=keywords):
-                movie.to_concentration(*g, hkl=[(1, 0, 0), (0, 0, 1)], material=CUBIC, **keywords)
+            def composition(movie=movie, g=g, sigma=sigma):
+                keywords = dict(show_progressbar=False, num_workers=1)
+                keywords |= dict(hkl=[(1, 0, 0), (0, 0, 1)], material=CUBIC)
+                movie.to_concentration(*g, resolution=sigma * _PIXEL, **keywords)
 
-            fft = best(lambda images=images: [scipy.fft.rfft2(i) for i in images], options.repeats)
-            fft, with_strain, with_x = (
-                1e3 * t / options.frames
-                for t in (fft, best(strain, options.repeats), best(composition, options.repeats))
-            )
+            # one after the other, again and again, so that all have the same neighbours
+            jobs = [
+                lambda images=images: [scipy.fft.rfft2(i) for i in images],
+                lambda strain=strain: strain(1),
+                composition,
+                lambda strain=strain: strain(2),
+            ]
+            times = np.min([[timed(job) for job in jobs] for _ in range(options.repeats)], axis=0)
+            fft, *others = 1e3 * times / n_frames
+            ratios = [f"{t / fft:.2f}" for t in others]
             print(
-                f"{size:5d}  {sigma:8.0f}  {fft:9.2f}  {with_strain:16.2f}  {with_x:11.2f}"
-                f"  {with_strain / fft:6.2f}  {with_x / fft:13.2f}"
+                f"| {size}² | {sigma:.0f} | {fft:.1f} | "
+                + " | ".join(ratios)
+                + f" | {others[0] / others[2]:.2f} |",
+                flush=True,
             )
 
 

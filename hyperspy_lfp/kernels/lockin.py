@@ -99,7 +99,7 @@ def plane_wave_fit(frames, plan, mask=None, find_edges=False):
     for i, (frame, result) in enumerate(zip(frames, out, strict=True)):
         if region is None or len(mask) > 1:
             region = _region(mask[i], plan, xp)
-        _fit_masked(frame, region, plan, result, xp)
+        _fit_masked(frame, region, False, plan, result, xp)
     return out.reshape(lead + shape)
 
 
@@ -112,17 +112,16 @@ def _fit_frame(frame, find_edges, plan, out, xp):
         return
     coarse = _first_stage(frame, offset, None, plan, xp)
     if coarse is None:
-        _fit_masked(frame, None, plan, out, xp)
+        _fit_masked(frame, None, find_edges, plan, out, xp)
         return
     detuning, lowest = _mean_lattice(coarse, plan, xp)
     if _far(detuning, plan):
         coarse = _first_stage(frame, offset, detuning, plan, xp)
         detuning, lowest = _mean_lattice(coarse, plan, xp)
     if find_edges and lowest < _MAYBE_VACUUM:
-        turned = detuning * [sum(a.tuning) / a.tuning[1] for a in plan[:2]]
-        mask = crystal_mask(coarse.data, turned, plan, xp)
+        mask = crystal_mask(coarse.data, _on_nodes(detuning, plan), plan, xp)
         if mask is not None:
-            _fit_masked(frame, _region(mask, plan, xp), plan, out, xp)
+            _fit_masked(frame, _region(mask, plan, xp), False, plan, out, xp)
             return
     _second_stage(coarse, detuning, plan, out, xp)
     _add_variance(out, coarse.data, None, xp.asarray(plan.gains), plan, xp)
@@ -325,6 +324,11 @@ def _move(piece, offset_y, offset_x, turn, xp):
     piece[:, 2] -= turn_y * shift
 
 
+def _on_nodes(detuning, plan):
+    """The carrier on the nodes that turns the whole window by `detuning`."""
+    return detuning * [sum(a.tuning) / a.tuning[1] for a in plan[:2]]
+
+
 def _far(detuning, plan):
     return bool(np.hypot(*(detuning * plan.sigma).T).max() > _FARTHEST_TURN)
 
@@ -346,7 +350,7 @@ def _region(mask, plan, xp):
     return _Region(weights, inside, masked_windows(weights, plan, xp, plan.degree, inside))
 
 
-def _fit_masked(frame, region, plan, out, xp):
+def _fit_masked(frame, region, find_edges, plan, out, xp):
     """Fit with the moments of the pixels that are valid, and in a region if there is one."""
     valid = xp.isfinite(frame)
     if region is None:
@@ -365,10 +369,16 @@ def _fit_masked(frame, region, plan, out, xp):
             weights, plan, xp, 1 if region.inside is None else 2, region.inside
         )
     coarse = _Coarse(_demodulate(frame, mean, weights, None, plan, xp)[0], np.zeros(plan.g.shape))
-    detuning, _ = _mean_lattice(coarse, plan, xp)
+    detuning, lowest = _mean_lattice(coarse, plan, xp)
     if _far(detuning, plan):
         coarse = _Coarse(_demodulate(frame, mean, weights, detuning, plan, xp)[0], detuning)
-        detuning, _ = _mean_lattice(coarse, plan, xp)
+        detuning, lowest = _mean_lattice(coarse, plan, xp)
+    if find_edges and lowest < _MAYBE_VACUUM:
+        turned = _on_nodes(detuning, plan)
+        mask = crystal_mask(coarse.data, turned, plan, xp, windows.support)
+        if mask is not None:
+            _fit_masked(frame, _region(mask, plan, xp), False, plan, out, xp)
+            return
     _solve_masked(coarse, detuning, windows, plan, out, xp)
     gains = xp.empty(out.shape[-2:], dtype=xp.complex64)
     for part, gain, axis in (

@@ -32,9 +32,11 @@ _APART = 1.9
 #: Largest condition number of the normal equations, in units of the window.
 _WORST = 1e6
 #: Amplitude below which there is vacuum, in units of the typical one; how far from vacuum in
-#: units of sigma an edge may be; and share of the strongest reflection that one must have to count.
+#: units of sigma an edge may be; share of valid pixels from where on that can be said; and share of
+#: the strongest reflection that one must have to count.
 _VACUUM = 0.25
 _REACH = 2.5
+_KNOWN = 0.3
 _WEAK = 0.3
 #: Exponents (y, x) of the terms of the local model, those of the plane first, and their number
 #: by its degree.
@@ -169,7 +171,7 @@ def mask_weights(mask, plan, xp):
     return mask * inside
 
 
-def crystal_mask(data, turned, plan, xp):
+def crystal_mask(data, turned, plan, xp, support=None):
     """Pixels of a crystal in vacuum, from the amplitude of its reflections.
 
     There is vacuum where no reflection has more than a quarter of its typical amplitude. The
@@ -184,6 +186,9 @@ def crystal_mask(data, turned, plan, xp):
         The carrier on the nodes that makes up for the mean lattice of the frame.
     plan : hyperspy_lfp.kernels.plan.LockinPlan
     xp : module
+    support : array of shape (n_grid_y, n_grid_x), optional
+        The valid pixels after the first stage; where they are few nothing is known, and they
+        are taken for crystal.
 
     Returns
     -------
@@ -204,13 +209,19 @@ def crystal_mask(data, turned, plan, xp):
         value = value - apply(mean_y, slope_x, one, xp) * xp.asarray(masked[1].centroid)
         value -= apply(slope_y, mean_x, one, xp) * xp.asarray(masked[0].centroid)[:, None]
         amplitude[k] = xp.abs(value)
+    unknown = xp.zeros(data.shape[1:], dtype=bool)
+    if support is not None:
+        covered = apply(*(m.nodes.part(0) for m in masked), support, xp)
+        unknown = covered < _KNOWN
+        amplitude /= xp.maximum(covered, _KNOWN)
     # beyond the border is what is at it
     inside = [xp.asarray(np.clip(np.arange(len(a.grid)), *_inside(a))) for a in plan[:2]]
+    unknown = unknown[inside[0]][:, inside[1]]
     amplitude = relative_amplitude(amplitude[:, inside[0]][:, :, inside[1]], xp)
     if amplitude is None:
         return None
     strongest = amplitude.max(axis=0)
-    vacuum = strongest < _VACUUM
+    vacuum = (strongest < _VACUUM) & ~unknown
     if not bool(vacuum.any()):
         return None
     ndimage = get_ndimage(data)
@@ -227,7 +238,7 @@ def crystal_mask(data, turned, plan, xp):
     near = ndimage.maximum_filter(vacuum, reach)
     plateau = ndimage.maximum_filter(amplitude, (1, reach, reach))
     level = (amplitude / plateau).max(axis=0) - 0.5
-    level = xp.where(vacuum, -0.5, xp.where(near, level, 0.5)).astype(xp.float32)
+    level = xp.where(vacuum, -0.5, xp.where(near & ~unknown, level, 0.5)).astype(xp.float32)
     return apply(*(m.upsample for m in masked), level, xp) > 0
 
 

@@ -240,15 +240,20 @@ def test_weights_of_all_and_of_no_pixels(synthetic):
 # --- the strain next to an edge ---
 
 
+def _tolerance(name):
+    """Rms error of a strain of 2 % at the rim: only neighbouring spots leak in.
+
+    Those of a square lattice are 1.4 / d apart and may cost 5 % of the strain; for a third beam
+    at 1 / d it is the gate.
+    """
+    return 0.05 * 0.02 if name in ("square", "rotated") else BORDER
+
+
 @pytest.mark.parametrize("known", KNOWN)
 @pytest.mark.parametrize("particle", PARTICLES)
 @pytest.mark.parametrize("name", NAMES)
 def test_uniform_strain_of_a_particle(synthetic, name, particle, known):
-    """2 % and 3 degrees off g: the rim reads what the middle reads.
-
-    Only neighbouring spots leak in. Those of a square lattice are 1.4 / d apart and may cost 5 %
-    of the strain; for a third beam at 1 / d it is the gate.
-    """
+    """2 % and 3 degrees off g: the rim reads what the middle reads."""
     reference = synthetic.lattice(name)
     f = synthetic.rotation_matrix(3.0) @ np.diag([1.02, 1.0])
     fringes = synthetic.image(SHAPE, synthetic.deformed(reference, f).waves, mean=0.0)
@@ -261,7 +266,7 @@ def test_uniform_strain_of_a_particle(synthetic, name, particle, known):
     rim = _rim(distance, plan)
     assert valid[_at(distance, plan) > 0.9 * SIGMA].mean() > 0.95
     assert not valid[_at(distance, plan) < 0].any()
-    tolerance = 0.05 * 0.02 if name in ("square", "rotated") else BORDER
+    tolerance = _tolerance(name)
     assert np.all(synthetic.rms(error[:, rim & valid]) <= tolerance)
     inner = _at(distance, plan) > 1.5 * SIGMA
     assert np.all(synthetic.rms(error[:, inner]) <= tolerance / 5)
@@ -315,13 +320,14 @@ def test_varying_strain_up_to_the_rim(synthetic, name, particle, field, known):
     e, _ = lattice.deformation(c, g, SIGMA)
     found = np.einsum("i,ijyx,j->yx", axis, e, axis)
     valid = _rim(distance, plan) & np.isfinite(found)
-    assert valid.sum() > 0.85 * _rim(distance, plan).sum()
+    # an edge that is found a third of a sigma inside takes a third of the rim
+    assert valid.sum() > 0.66 * _rim(distance, plan).sum()
     true = _at(strain, plan)
     assert 0.95 <= _slope(found[valid], true[valid]) <= 1.05
     # and where the strain is largest, at both ends of the particle
     ends = valid & (np.abs(true) > 0.6 * np.abs(true[valid]).max())
     assert 0.95 <= _slope(found[ends], true[ends]) <= 1.05
-    assert synthetic.rms((found - true)[valid]) < 0.05 * 0.02
+    assert synthetic.rms((found - true)[valid]) <= _tolerance(name)
 
 
 @pytest.mark.parametrize("particle", PARTICLES)
@@ -611,8 +617,8 @@ def test_found_edge_is_where_it_is(synthetic, found_masks, degrees, amplitude):
     plane_wave_fit(image, _plan(synthetic, reference.g), find_edges=True)
     (found,) = found_masks
     wrong = found != (across > 0)
-    # windows at the border are cut by it as well
-    wrong &= synthetic.border([np.arange(n) for n in SHAPE], SHAPE) > SIGMA
+    # nearer to the border it cuts the windows as well
+    wrong &= synthetic.border([np.arange(n) for n in SHAPE], SHAPE) > 2.5 * SIGMA
     assert np.abs(across[wrong]).max(initial=0) < 0.2 * SIGMA
 
 
@@ -684,13 +690,19 @@ def test_frames_without_a_lattice(synthetic, kind):
 
 
 @pytest.mark.parametrize("turn", [0.2, 1.0, 1.5, 1.7, 3.0])
-def test_given_vectors_that_are_off(synthetic, turn):
-    """So many radians across a sigma: what comes out is as if g had been right."""
-    reference = synthetic.lattice("oblique")
+@pytest.mark.parametrize("direction", [-40.0, 0.0, 40.0])
+def test_given_vectors_that_are_off(synthetic, direction, turn):
+    """So many radians across a sigma: what comes out is as if g had been right.
+
+    Outwards and aside, since what is more than a quarter of g off is another reflection.
+    """
+    reference = synthetic.lattice("square", "gaussians")
+    aside = reference.g @ synthetic.rotation_matrix(direction)
+    aside *= turn / SIGMA / np.linalg.norm(aside, axis=1, keepdims=True)
     random = np.random.default_rng(6)
     image = synthetic.image(SHAPE, reference.waves) + 0.02 * random.standard_normal(SHAPE)
     local = []
-    for off in (np.zeros((2, 2)), np.array([[0.6, -0.8], [-0.28, -0.96]]) * turn / SIGMA):
+    for off in (np.zeros((2, 2)), aside):
         g = reference.g + off / (2 * np.pi)
         c = plane_wave_fit(image, _plan(synthetic, g))
         # the reciprocal lattice itself, whatever g was
@@ -783,26 +795,30 @@ def _draw(kind, image, number, random):
     return 100 * image + 30 * _film(random, shape)
 
 
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
 @pytest.mark.parametrize("kind", ["poisson", "gaussian", "film"])
-@pytest.mark.parametrize(("particle", "known"), [("disc", "given"), ("rectangle", "found")])
+@pytest.mark.parametrize(
+    ("particle", "known"), [("disc", "given"), ("rectangle", "found"), ("small", "given")]
+)
 def test_predicted_variance_in_a_particle(synthetic, particle, known, kind):
     """Gate: between 0.9 and 1.1 of the actual rms, at the rim as in the interior."""
     g, waves = synthetic.lattice("rotated")
-    distance = PARTICLES[particle]()
+    # a small one leaves most of the frame to the vacuum
+    distance = _disc(2.5 * SIGMA) if particle == "small" else PARTICLES[particle]()
+    frames = 120 if particle == "small" else 60
     image = _in_vacuum(synthetic.image(SHAPE, waves, mean=0.0), distance)
     plan = _plan(synthetic, g)
-    actual, predicted = [], []
-    c = _fit(_draw(kind, image, 60, np.random.default_rng(12)), plan, distance, known)
+    c = _fit(_draw(kind, image, frames, np.random.default_rng(12)), plan, distance, known)
     gradient = np.moveaxis(lattice.phase_gradient(c), 0, 2)  # (n, K, 2, y, x)
     actual = gradient - np.nanmean(gradient, axis=0)  # the rim's bias is no noise
-    actual = actual * np.sqrt(60 / 59)
+    actual = actual * np.sqrt(frames / (frames - 1))
     predicted = np.stack([c[:, :, 3].real, c[:, :, 3].imag], axis=2)
     predicted = predicted / 2 / (np.abs(c[:, :, 0]) ** 2)[:, :, None]
     at = _at(distance, plan)
     for where in ((at > 0.7 * SIGMA) & (at < 1.5 * SIGMA), at > 1.5 * SIGMA):
         there = np.isfinite(actual) & where
-        assert there.sum() > 0.9 * 60 * 4 * where.sum()
-        # some 7 independent places, 4 slopes, 60 frames: 2 % of the rms
+        assert there.sum() > 0.9 * frames * 4 * where.sum()
+        # some 7 independent places, 4 slopes, 60 frames: 2 % of the rms; in a small one 3 %
         ratio = np.sqrt(predicted[there].mean() / np.mean(actual[there] ** 2))
         assert 0.9 < ratio < 1.1
 

@@ -1,5 +1,6 @@
 """Errors name the argument, what was given, and what would do."""
 
+import dask.array as da
 import hyperspy.api as hs
 import numpy as np
 import pytest
@@ -622,6 +623,92 @@ def test_reference_frame_of_drift(movie, vectors, frame):
 def test_smoothing(movie, smoothing):
     with raises(ValueError, "smoothing=", "length"):
         movie.estimate_drift(smoothing=smoothing)
+
+
+# --- masks ---
+
+#: What calls itself a mask, and is none: the error, and what its message must hold.
+MASKS = {
+    "another string": ("edges", TypeError, "mask='edges'", "'auto'", "None", "ROI"),
+    "nothing said": ("", TypeError, "mask=''", "'auto'"),
+    "yes": (True, (TypeError, ValueError), "mask", r"\(72, 88\)|'auto'"),
+    "floats": (np.ones((72, 88)), TypeError, "mask=", "booleans", "image.data > threshold"),
+    "signal of floats": (
+        hs.signals.Signal2D(np.ones((72, 88), dtype="f4")),
+        TypeError,
+        "mask=",
+        "booleans",
+        "image.data > threshold",
+    ),
+    "transposed": (
+        np.ones((88, 72), bool),
+        ValueError,
+        r"mask has the shape \(88, 72\)",
+        r"a frame, \(72, 88\)",
+        r"movie, \(5, 72, 88\)",
+    ),
+    "of fewer frames": (np.ones((3, 72, 88), bool), ValueError, r"mask has the shape \(3, 72, 88"),
+    "of a map": (hs.signals.Signal2D(np.ones((20, 20), bool)), ValueError, r"mask .*\(20, 20\)"),
+    "lazy, of a map": (da.ones((20, 20), dtype=bool), ValueError, r"mask .*\(20, 20\)"),
+    "of nothing": (np.zeros((72, 88), bool), ValueError, "mask holds no pixel", "True"),
+    "of no frame": (np.zeros((5, 72, 88), np.uint8), ValueError, "mask holds no pixel"),
+    "ROI outside": (
+        hs.roi.CircleROI(50.0, 50.0, 1.0),
+        ValueError,
+        "mask=CircleROI",
+        "no pixel",
+        "x from 2.975 to 7.375",
+        "y from -1.03 to 3.29 nm",
+    ),
+    "ROI between pixels": (
+        hs.roi.RectangularROI(4.01, 0.01, 4.02, 0.02),
+        ValueError,
+        "mask=RectangularROI",
+        "wider than its pixels",
+    ),
+    "ROI without position": (hs.roi.CircleROI(), ValueError, "mask=CircleROI", "position"),
+    "ROI of a line": (
+        hs.roi.Line2DROI(4.0, 0.0, 5.0, 1.0),
+        TypeError,
+        "mask=Line2DROI",
+        "RectangularROI, CircleROI or PolygonROI",
+    ),
+    "slice": (slice(0, 10), TypeError, "mask=slice", "'auto'"),
+}
+
+
+@pytest.mark.parametrize("call", ["gpa", "to_concentration"])
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("mask", MASKS)
+def test_masks_that_are_none(images, vectors, helpers, mask, lazy, call):
+    given, error, *parts = MASKS[mask]
+    movie = helpers.as_movie(images, lazy=lazy)
+    with raises(error, *parts):
+        getattr(movie, call)(*vectors, resolution=0.6, mask=given)
+
+
+def test_masks_come_before_a_lazy_movie_is_read(broken_movie, vectors):
+    with raises(ValueError, "mask has the shape"):
+        broken_movie.gpa(*vectors, resolution=0.6, mask=np.ones((2, 2), bool))
+
+
+def test_the_advice_for_masks_works(movie, vectors):
+    """What the error says to type, typed."""
+    image = movie.inav[0]
+    with raises(TypeError, "image.data > threshold"):
+        movie.gpa(*vectors, resolution=0.6, mask=image.data / 2)
+    phase = movie.gpa(*vectors, resolution=0.6, mask=image.data > 0)
+    assert np.isfinite(phase.data).any()
+
+
+@pytest.mark.parametrize("frame", [0, 4])
+def test_a_mask_without_pixels_in_one_frame(movie, vectors, frame):
+    """That frame is left out, and the others are not."""
+    mask = np.ones((5, 72, 88), dtype=bool)
+    mask[frame] = False
+    data = movie.gpa(*vectors, resolution=0.6, mask=mask).data
+    assert np.isnan(data[frame, :, :3]).all()
+    assert np.isfinite(np.delete(data, frame, axis=0)[:, :, :3]).any(axis=(1, 2, 3, 4)).all()
 
 
 # --- signals that are not what they were ---
