@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hyperspy_lfp.kernels import neighbours
 from hyperspy_lfp.kernels._arrays import get_array_module, to_host
 from hyperspy_lfp.kernels.noise import noise_power
 from hyperspy_lfp.kernels.windows import (
@@ -41,7 +42,7 @@ from hyperspy_lfp.kernels.windows import (
 COEFFICIENTS = ("value", "d/dx", "d/dy", "variance")
 #: The mean lattice of a frame is found to so many radians across the window, in so many steps.
 _TUNED = 0.005
-_STEPS = 5
+_STEPS = 12
 #: Radians across the window by which the carrier of the second stage may differ from that of the
 #: first. Further off, aliasing through the intermediate grid exceeds 1e-5 and the frame is
 #: demodulated anew.
@@ -51,6 +52,8 @@ _MAYBE_VACUUM = 0.4
 #: How far the mean lattice may be from a given g, in units of its length: what is farther is
 #: another reflection, which takes the place of one that is absent.
 _FARTHEST = 0.25
+#: How often at most a frame is demodulated anew.
+_TURNS = 4
 
 
 class _Coarse(NamedTuple):
@@ -115,8 +118,10 @@ def _fit_frame(frame, find_edges, plan, out, xp):
         _fit_masked(frame, None, find_edges, plan, out, xp)
         return
     detuning, lowest = _mean_lattice(coarse, plan, xp)
-    if _far(detuning, plan):
-        coarse = _first_stage(frame, offset, detuning, plan, xp)
+    for _ in range(_TURNS):
+        if not _far(detuning, plan):
+            break
+        coarse = _first_stage(frame, offset, coarse.carrier + detuning, plan, xp)
         detuning, lowest = _mean_lattice(coarse, plan, xp)
     if find_edges and lowest < _MAYBE_VACUUM:
         mask = crystal_mask(coarse.data, _on_nodes(detuning, plan), plan, xp)
@@ -201,6 +206,9 @@ def _mean_lattice(coarse, plan, xp):
             break
         share = np.clip(rest / np.where(step != 0, step, np.inf), 0, 0.8)
         step = rest / (1 - share)
+        # a step that is drawn out too far is no reason to give up
+        over = np.hypot(*((coarse.carrier + detuning + step) * sigma).T) > reach
+        step[over] = rest[over]
         lost = np.hypot(*((coarse.carrier + detuning + step) * sigma).T) > reach
         step[lost] = -(coarse.carrier + detuning)[lost]
         detuning = detuning + step
@@ -365,13 +373,15 @@ def _fit_masked(frame, region, find_edges, plan, out, xp):
         return
     if windows is None:
         # dead pixels are no edge of a crystal, where the strain is another
-        windows = masked_windows(
-            weights, plan, xp, 1 if region.inside is None else 2, region.inside
-        )
+        degree = 1 if region.inside is None else plan.degree
+        windows = masked_windows(weights, plan, xp, degree, region.inside)
     coarse = _Coarse(_demodulate(frame, mean, weights, None, plan, xp)[0], np.zeros(plan.g.shape))
     detuning, lowest = _mean_lattice(coarse, plan, xp)
-    if _far(detuning, plan):
-        coarse = _Coarse(_demodulate(frame, mean, weights, detuning, plan, xp)[0], detuning)
+    for _ in range(_TURNS):
+        if not _far(detuning, plan):
+            break
+        carrier = coarse.carrier + detuning
+        coarse = _Coarse(_demodulate(frame, mean, weights, carrier, plan, xp)[0], carrier)
         detuning, lowest = _mean_lattice(coarse, plan, xp)
     if find_edges and lowest < _MAYBE_VACUUM:
         turned = _on_nodes(detuning, plan)
@@ -379,7 +389,11 @@ def _fit_masked(frame, region, find_edges, plan, out, xp):
         if mask is not None:
             _fit_masked(frame, _region(mask, plan, xp), False, plan, out, xp)
             return
-    _solve_masked(coarse, detuning, windows, plan, out, xp)
+    near = None
+    if region.inside is not None and len(windows.rows):
+        tuned = plan.g + (detuning + coarse.carrier) / (2 * np.pi)
+        near = _neighbours(frame, mean, weights, tuned, windows, plan, xp)
+    _solve_masked(coarse, detuning, windows, near, plan, out, xp)
     gains = xp.empty(out.shape[-2:], dtype=xp.complex64)
     for part, gain, axis in (
         (gains.real, windows.gains[0], plan.x),
@@ -389,7 +403,32 @@ def _fit_masked(frame, region, find_edges, plan, out, xp):
     _add_variance(out, coarse.data, windows.support, gains, plan, xp)
 
 
-def _solve_masked(coarse, detuning, windows, plan, out, xp):
+class _Neighbours(NamedTuple):
+    """Reflections whose leak into cut windows is fitted, see `neighbours`."""
+
+    beams: neighbours.Beams
+    tests: np.ndarray  # (number of further spots, n)
+    moments: np.ndarray  # (number of differences, n, number of terms)
+
+
+def _neighbours(frame, mean, weights, tuned, windows, plan, xp):
+    """What the frame has near its mean lattice `tuned`, and the moments of the mask there."""
+    kind = np.result_type(frame.dtype, np.float32)
+    flat = xp.where(weights > 0, frame.astype(kind) - kind.type(mean), 0).astype(xp.float32)
+    extra = neighbours.find_spots_near(flat, weights, tuned, plan.sigma, xp)
+    beams = neighbours.beams(tuned, extra, plan.sigma)
+    tests = xp.empty((0, len(windows.rows)))
+    if len(extra):
+        data = _demodulate(frame, mean, weights, None, plan.at(extra), xp)[0]
+        tests = neighbours.tests_at(data, extra, windows.terms[:1], windows, plan, xp)[..., 0]
+    moments = xp.empty((0, len(windows.rows), len(windows.terms)))
+    if len(beams.differences):
+        data = _demodulate(weights, 0.0, None, None, plan.at(beams.differences), xp)[0]
+        moments = neighbours.tests_at(data, beams.differences, windows.terms, windows, plan, xp)
+    return _Neighbours(beams, tests, moments)
+
+
+def _solve_masked(coarse, detuning, windows, near, plan, out, xp):
     """Second stage where a set of pixels cuts the window."""
     _second_stage(coarse, detuning, plan, out, xp)
     out[:, :3, windows.missing] = xp.nan
@@ -403,11 +442,23 @@ def _solve_masked(coarse, detuning, windows, plan, out, xp):
     ]
     where = windows.rows, windows.columns
     wanted = ~windows.missing[where]
+    banded = [a.masked.tests for a in axes]
+    tests = [
+        _tests(coarse.data[k], banded, [o[k] for o in operators], windows, xp)
+        for k in range(len(out))
+    ]
+    if near is not None:
+        # from the phase that g gives to that of a carrier which is zero at each centre
+        phases = [neighbours.phase_at(g, windows, plan, xp) for g in plan.g]
+        tests = [t * p[:, None] for t, p in zip(tests, phases, strict=True)]
+        others = xp.concatenate([xp.stack(tests)[..., 0], near.tests])
     for k in range(len(out)):
-        tests = _tests(
-            coarse.data[k], [a.masked.tests for a in axes], [o[k] for o in operators], windows, xp
-        )
-        value, along_x, along_y = (windows.solution @ tests[..., None])[..., 0].T
+        if near is None:
+            solved = (windows.solution @ tests[k][..., None])[..., 0]
+        else:
+            solved = neighbours.solve(k, tests[k], others, near.moments, near.beams, windows, xp)
+            solved = solved * phases[k].conj()[:, None]
+        value, along_x, along_y = solved.T
         solved = (
             value,
             (along_x / plan.sigma[1] + complex(0, total[k, 1]) * value) / plan.x.unit,

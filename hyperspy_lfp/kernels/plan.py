@@ -109,6 +109,7 @@ class AxisPlan:
     def __init__(self, size, sigma, g, positions, origin=0.0, taper=0.0, unit=1.0, last=False):
         g = np.asarray(g, dtype=float)
         self.size, self.sigma, self.unit = size, float(sigma), float(unit)
+        self.origin = float(origin)
         self.positions = np.asarray(positions, dtype=float)
         pixels = np.arange(size, dtype=float)
         self._carrier = np.exp(-2j * np.pi * g[:, None] * (pixels + origin))
@@ -188,6 +189,14 @@ class AxisPlan:
             return self._carrier
         return self._carrier * np.exp(-1j * np.asarray(detuning)[:, None] * np.arange(self.size))
 
+    def at(self, g):
+        """A copy whose first stage has the carriers `g` (K,), cycles per pixel."""
+        twin = copy.copy(self)
+        pixels = np.arange(self.size) + self.origin
+        twin._carrier = np.exp(-2j * np.pi * np.asarray(g)[:, None] * pixels)
+        twin.demodulate, twin.ones = twin.demodulation(), twin.detuned_ones()
+        return twin
+
     def on(self, xp):
         """A copy whose operators are on the device of an array module, made once."""
         if self._on_device is None:
@@ -261,6 +270,10 @@ class LockinPlan(NamedTuple):
     amplitude: float  # of the fitted wave, in units of that of exp(2 pi i g r)
     degree: int  # of the local model at the edge of a particle
     gains: np.ndarray  # (n_out_y, n_out_x) complex64: variance of d/dx, i of d/dy of unit noise
+
+    def at(self, g):
+        """The plan with other carriers `g` (K, 2) in the first stage."""
+        return self._replace(y=self.y.at(g[:, 0]), x=self.x.at(g[:, 1]), g=g)
 
     def on(self, xp):
         """The plan with its large arrays on the device of an array module."""

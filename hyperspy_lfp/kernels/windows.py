@@ -28,7 +28,7 @@ _FEWEST = 0.1
 #: little of it is left: with a parabola half a sigma from a straight edge.
 _NOISIEST = 6.0
 #: Distance of two spots, in cycles per sigma, from where on a parabola is fitted at edges.
-_APART = 1.9
+_APART = 1.3
 #: Largest condition number of the normal equations, in units of the window.
 _WORST = 1e6
 #: Amplitude below which there is vacuum, in units of the typical one; how far from vacuum in
@@ -38,6 +38,10 @@ _VACUUM = 0.25
 _REACH = 2.5
 _KNOWN = 0.3
 _WEAK = 0.3
+#: How far from an edge, in units of sigma, the amplitude of the crystal is looked for at first,
+#: and how often the edge is found.
+_PLATEAU = 1.0
+_ROUNDS = 3
 #: Exponents (y, x) of the terms of the local model, those of the plane first, and their number
 #: by its degree.
 _TERMS = ((0, 0), (0, 1), (1, 0), (0, 2), (1, 1), (2, 0))
@@ -65,7 +69,8 @@ class MaskedWindows(NamedTuple):
 
     rows: np.ndarray  # (n,) where on the maps
     columns: np.ndarray  # (n,)
-    solution: np.ndarray  # (n, 3, 3 or 6): value and slopes (per sigma) from the tests
+    inverse: np.ndarray  # (n, p, p): of the normal equations for p = 3 or 6 terms, per sigma
+    whole: np.ndarray  # (n,): share of the window that is left
     gains: tuple  # 2 arrays (n_out_y, n_out_x): variances of d/dx, d/dy due to unit white noise
     support: np.ndarray  # (n_grid_y, n_grid_x): first stage of the pixels
     missing: np.ndarray  # (n_out_y, n_out_x) bool: where no fit is possible or wanted
@@ -73,7 +78,12 @@ class MaskedWindows(NamedTuple):
     @property
     def terms(self):
         """Exponents (y, x) of the test functions."""
-        return _TERMS[: self.solution.shape[-1]]
+        return _TERMS[: self.inverse.shape[-1]]
+
+    @property
+    def solution(self):
+        """Value and slopes from the tests, (n, 3, p)."""
+        return self.inverse[:, :3]
 
 
 def masked_windows(weights, plan, xp, degree, inside=None):
@@ -105,22 +115,22 @@ def masked_windows(weights, plan, xp, degree, inside=None):
     if inside is not None:
         missing |= ~inside
     rows, columns = xp.nonzero((whole < 1 - _CUT) & ~missing)
-    solution, noise = _solutions(support, squared, rows, columns, plan, degree, xp)
+    inverse, noise = _solutions(support, squared, rows, columns, plan, degree, xp)
     widths = plan.sigma[1], plan.sigma[0]
     middle = [len(a.positions) // 2 for a in plan[:2]]
-    enough = xp.isfinite(solution[:, 0, 0])
+    enough = xp.isfinite(inverse[:, 0, 0])
     for i, gain in enumerate(gains):
-        gain[rows, columns] = noise[i] / widths[i] ** 2
         # no window has less noise than a whole one in the middle of the frame
-        most = _NOISIEST**2 * gain[middle[0], middle[1]]
+        most = _NOISIEST**2 * float(gain[middle[0], middle[1]])
+        gain[rows, columns] = noise[i] / widths[i] ** 2
         enough &= (gain[rows, columns] > 0) & (gain[rows, columns] < most)
     missing[rows, columns] |= ~enough
-    solution = solution.astype(xp.float32)
-    return MaskedWindows(rows, columns, solution, gains, support, missing)
+    whole = whole[rows, columns]
+    return MaskedWindows(rows, columns, inverse, whole, gains, support, missing)
 
 
 def _solutions(support, squared, rows, columns, plan, degree, xp):
-    """Rows of the inverse of the normal equations for value and slopes, and their noise."""
+    """Inverse of the normal equations, and the noise of the slopes."""
     masked = [a.masked for a in plan[:2]]
     terms = _TERMS[: _NUMBER[degree]]
     matrices = []
@@ -140,7 +150,7 @@ def _solutions(support, squared, rows, columns, plan, degree, xp):
     inverse_values = xp.where(solvable, 1 / xp.where(values > 0, values, 1), xp.nan)
     inverse = (vectors * inverse_values[:, None, :]) @ xp.swapaxes(vectors, -1, -2)
     solution = inverse[:, :3]
-    return solution, [
+    return inverse, [
         ((solution[:, i, None] @ noise)[:, 0] * solution[:, i]).sum(-1) for i in (1, 2)
     ]
 
@@ -225,21 +235,31 @@ def crystal_mask(data, turned, plan, xp, support=None):
     if not bool(vacuum.any()):
         return None
     ndimage = get_ndimage(data)
-    reach = (
-        2
-        * int(
-            np.ceil(
-                _REACH
-                * max(s / (a.grid[1] - a.grid[0]) for s, a in zip(plan.sigma, plan, strict=False))
-            )
-        )
-        + 1
-    )
-    near = ndimage.maximum_filter(vacuum, reach)
-    plateau = ndimage.maximum_filter(amplitude, (1, reach, reach))
-    level = (amplitude / plateau).max(axis=0) - 0.5
-    level = xp.where(vacuum, -0.5, xp.where(near & ~unknown, level, 0.5)).astype(xp.float32)
+    nodes = [s / (a.grid[1] - a.grid[0]) for s, a in zip(plan.sigma, plan[:2], strict=True)]
+    near = ndimage.maximum_filter(vacuum, _odd(_REACH * max(nodes))) & ~unknown
+
+    def smooth(array):
+        widths = (0,) * (array.ndim - 2) + tuple(nodes)
+        return ndimage.gaussian_filter(array, widths, mode="nearest", truncate=3)
+
+    # the amplitude of the crystal next to its edge: at first the largest nearby, and then what
+    # the windows hold by how much of them the crystal found so far fills
+    width = _odd(_PLATEAU * max(nodes))
+    plateau = ndimage.maximum_filter(amplitude, (1, width, width))
+    for further in reversed(range(_ROUNDS)):
+        level = (amplitude / plateau).max(axis=0) - 0.5
+        level = xp.where(vacuum, -0.5, xp.where(near, level, 0.5)).astype(xp.float32)
+        if further:
+            # share of the cell of a node: at an edge the level rises by 0.4 a sigma
+            share = xp.clip(0.5 + level * (np.sqrt(2 * np.pi) * min(nodes)), 0, 1)
+            plateau = smooth(amplitude * share) / xp.maximum(smooth(smooth(share) * share), 1e-6)
+            plateau = xp.maximum(plateau, 1e-6)
     return apply(*(m.upsample for m in masked), level, xp) > 0
+
+
+def _odd(width):
+    """Size of a filter that reaches so many nodes to both sides."""
+    return 2 * int(np.ceil(width)) + 1
 
 
 def relative_amplitude(amplitude, xp):
