@@ -400,6 +400,7 @@ def _fit_masked(frame, region, find_edges, plan, out, xp):
         (gains.imag, windows.gains[1], plan.y),
     ):
         part[...] = gain * (plan.amplitude / axis.unit) ** 2
+    gains[windows.missing] = complex(np.nan, np.nan)
     _add_variance(out, coarse.data, windows.support, gains, plan, xp)
 
 
