@@ -5,12 +5,9 @@ import numpy as np
 from hyperspy.signals import ComplexSignal2D, Signal2D
 
 from hyperspy_lfp import materials
-from hyperspy_lfp.kernels import lattice
-from hyperspy_lfp.kernels._arrays import get_array_module, to_host
 from hyperspy_lfp.kernels.averaging import coherent_mean
-from hyperspy_lfp.kernels.displacement import displacement
 from hyperspy_lfp.kernels.lockin import COEFFICIENTS
-from hyperspy_lfp.signals import _composition, _frames
+from hyperspy_lfp.signals import _composition, _frames, _phase_blocks
 from hyperspy_lfp.signals._base import (
     LatticeSignal,
     axis_index,
@@ -27,8 +24,6 @@ from hyperspy_lfp.signals.displacement_field import DisplacementField
 from hyperspy_lfp.signals.lattice_strain import DEFINITIONS, LatticeStrain
 
 _STEP = "GeometricPhase"
-#: Samples of the maps that are converted at a time: twenty intermediate maps fit into 2 MiB.
-_PART = 16384
 
 
 class GeometricPhase(LatticeSignal, ComplexSignal2D):
@@ -160,7 +155,7 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
         ref, described = reference_gradient(self, reference, reference_frame)
         shape = self.axes_manager._signal_shape_in_array
         noisy = _frames.map_frames(
-            _strain_block,
+            _phase_blocks.strain_block,
             _frames.as_frames(self, CORE),
             ref,
             core=CORE,
@@ -254,7 +249,7 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
         if reference is None and reference_frame is not None:
             start = [reference_values(self, reference_frame)]
         data = _frames.map_frames(
-            displacement_block,
+            _phase_blocks.displacement_block,
             _frames.as_frames(self, CORE),
             ref,
             *start,
@@ -357,7 +352,7 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
         plan = _composition.plan(material, hkl, self.g_vectors, x_reference, method)
         ref, described = reference_gradient(self, reference, reference_frame)
         noisy = _frames.map_frames(
-            _concentration_block,
+            _phase_blocks.concentration_block,
             _frames.as_frames(self, CORE),
             ref,
             core=CORE,
@@ -409,7 +404,7 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
         self._check_axes()
         threshold = to_number(threshold, "threshold", low=0)
         data = _frames.map_frames(
-            _precision_block,
+            _phase_blocks.precision_block,
             _frames.as_frames(self, CORE),
             core=CORE,
             out_shape=(len(self.g_vectors), *self.axes_manager._signal_shape_in_array),
@@ -470,7 +465,7 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
         groups = time.size // n
         data = self.data[(slice(None),) * place + (slice(0, groups * n),)]
         if isinstance(data, da.Array):
-            data = data.rechunk({place: _whole_groups(data.chunks[place], n)})
+            data = data.rechunk({place: _phase_blocks.whole_groups(data.chunks[place], n)})
         data = data.reshape(*data.shape[:place], groups, n, *data.shape[place + 1 :])
         # the frames of a group go with the frame, behind other navigation axes
         module = da if isinstance(data, da.Array) else np
@@ -512,84 +507,3 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
     def _real_signal(self, data, title, quantity=None):
         axes = [*self._navigation_axes("coefficient"), *map_axes(self)]
         return cheap_to_plot(self._build(Signal2D, data, axes, title=title, quantity=quantity))
-
-
-def displacement_block(block, ref, start=None, **kwargs):
-    """Kernel of `displacement`; a name of our own, since the kernel takes `reference`."""
-    return displacement(block, reference=ref, start=start, **kwargs)
-
-
-def _whole_groups(chunks, n):
-    """Chunks of whole groups of n, about as large as those given."""
-    size = max(n, max(chunks) // n * n)
-    total = sum(chunks) // n * n
-    return tuple(min(size, total - start) for start in range(0, total, size))
-
-
-def _precision_block(block, g, sigma, threshold):
-    """Standard error of the strain across the planes, (n, K, y, x)."""
-    return lattice.precision(block, g, sigma, threshold)
-
-
-def _strain_block(block, ref, g, sigma, threshold, angle, definition):
-    """Strain, its variance and its covariance with exy, stacked: (n, 12, y, x)."""
-
-    def convert(part, reference, typical):
-        e, q = lattice.deformation(part, g, sigma, reference, threshold, typical)
-        f = None if definition == "eulerian" else lattice.deformation_gradient(e)
-        strain = lattice.strain_components(e, definition, f)
-        noise = lattice.strain_covariance(e, q, definition, f)
-        if angle:
-            strain = lattice.rotate_strain(strain, angle)
-            noise = lattice.rotate_strain_noise(*noise, angle)
-        return strain, *noise
-
-    return _by_parts(convert, 12, block, ref)
-
-
-def _concentration_block(block, ref, g, sigma, threshold, plan):
-    """Composition and its variance, stacked: (n, 2, y, x)."""
-    # one direction a frame is enough: a reference that differs between pixels differs by strain
-    known = np.isfinite(ref)
-    mean = np.where(known, ref, 0).sum(axis=(-2, -1)) / np.maximum(known.sum(axis=(-2, -1)), 1)
-    vectors = np.asarray(g) + to_host(mean) / (2 * np.pi)
-    directions = _composition.directions(plan, vectors)  # (2, 2, n, 1, 1)
-
-    def convert(part, reference, typical, frames):
-        e, q = lattice.deformation(part, g, sigma, reference, threshold, typical)
-        along = directions[:, :, frames] if directions.shape[2] > 1 else directions
-        x, noise = _composition.invert(plan, lattice.deformation_gradient(e), q, along)
-        return x[None], noise[None]
-
-    return _by_parts(convert, 2, block, ref, with_frames=True)
-
-
-def _by_parts(convert, n_maps, block, ref, with_frames=False):
-    """Apply a conversion to parts of a block that fit into the cache of a processor.
-
-    `convert` takes coefficients, reference and typical amplitude of some frames or of some rows
-    of a frame, and returns stacks of maps, maps first.
-    """
-    xp = get_array_module(block)
-    n, height, width = len(block), block.shape[-2], block.shape[-1]
-    out = xp.empty((n, n_maps, height, width), dtype=xp.float32)
-    typical = lattice.typical_amplitude(block)
-    if ref.shape[-1] == 1 and not bool(ref.any()):
-        ref = None
-    size = _PART if xp is np else n * height * width
-    n_frames = max(1, size // (height * width))
-    n_rows = height if n_frames > 1 else max(1, size // width)
-    for first in range(0, n, n_frames):
-        frames = slice(first, first + n_frames)
-        reference = ref[frames] if ref is not None and len(ref) > 1 else ref
-        for top in range(0, height, n_rows):
-            rows = slice(top, top + n_rows)
-            of_rows = reference
-            if reference is not None and reference.shape[-2] > 1:
-                of_rows = reference[..., rows, :]
-            where = {"frames": frames} if with_frames else {}
-            done = 0
-            for maps in convert(block[frames, ..., rows, :], of_rows, typical[frames], **where):
-                out[frames, done : done + len(maps), rows] = xp.moveaxis(maps, 0, 1)
-                done += len(maps)
-    return out
