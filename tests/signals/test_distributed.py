@@ -309,7 +309,8 @@ def test_killed_from_outside(client, cluster, images, vectors, helpers, local, t
 
     def wait(block, block_info=None):
         if block_info[0]["chunk-location"][0] == len(images) - 1:
-            end = time.monotonic() + 120
+            # the plan may be queued behind this on the same worker: it must not wait for ever
+            end = time.monotonic() + 20
             while not go.exists() and time.monotonic() < end:
                 time.sleep(0.02)
         return block
