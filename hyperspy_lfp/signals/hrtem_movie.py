@@ -6,13 +6,15 @@ from hyperspy.signals import Signal2D
 
 from hyperspy_lfp import materials
 from hyperspy_lfp.kernels import bragg
+from hyperspy_lfp.kernels._arrays import to_host
 from hyperspy_lfp.kernels.lockin import COEFFICIENTS, plane_wave_fit
 from hyperspy_lfp.kernels.plan import plan_lockin
 from hyperspy_lfp.signals import _frames
 from hyperspy_lfp.signals._base import LatticeSignal, stacked_axis
-from hyperspy_lfp.signals._docs import LAZY, REFERENCE, THRESHOLD, fill
+from hyperspy_lfp.signals._choosing import compare
+from hyperspy_lfp.signals._docs import COMPOSITION, LAZY, REFERENCE, THRESHOLD, fill
 from hyperspy_lfp.signals._drift import DriftMixin
-from hyperspy_lfp.signals._indexing import check_indices, find_indices
+from hyperspy_lfp.signals._indexing import check_indices, find_indices, warn_forbidden
 from hyperspy_lfp.signals._regions import pixel_mask, region_mask
 from hyperspy_lfp.signals._sampling import (
     check_independent,
@@ -143,10 +145,20 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
             None for a vector that is no reflection of the zone. The signs are consistent with
             each other; of equivalent choices the one with the fewest minus signs is taken.
 
+        Warns
+        -----
+        UserWarning
+            For each reflection that the space group forbids. It is seen by double diffraction
+            only, and its phase cannot be trusted.
+
         Raises
         ------
         ValueError
             If the material is not known or the zone is not three integers.
+
+        See Also
+        --------
+        compare_g_vectors : which of them to choose.
 
         Examples
         --------
@@ -158,7 +170,88 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
         pixels = self._check_frames()
         vectors = to_vectors(g, pixels.units)
         material = materials.get(material)
-        return find_indices(vectors, pixels.units, material, materials.check_zone(zone))
+        hkl = find_indices(vectors, pixels.units, material, materials.check_zone(zone))
+        warn_forbidden(hkl, material)
+        return hkl
+
+    def compare_g_vectors(
+        self, g, material="LiFePO4", *, hkl=None, zone=None, resolution=None, frames=None
+    ):
+        r"""Which reflections to choose, and what noise of x to expect of them.
+
+        The amplitude and the noise of each reflection are measured in a few frames, with all of
+        them together. What a map by `GeometricPhase.to_concentration` with ``method="gls"`` would
+        then have for noise is worked out for every pair, and for all reflections at once.
+
+        Parameters
+        ----------
+        g : sequence of (x, y)
+            In 1/units of the signal axes, for example from `find_g_vectors`.
+        material : str or Material
+            See `hyperspy_lfp.materials`.
+        hkl : sequence of (h, k, l), optional
+            Miller indices of the vectors, in their order. Default: found from the lengths and
+            angles; vectors that are no reflection of the zone are left out.
+        zone : tuple of int, optional
+            Beam direction (u, v, w) used for indexing; default: that of the material.
+        resolution : float or str, optional
+            See `gpa`. Default: twice the largest spacing of all these vectors, which a map of
+            two of them alone may not have.
+        frames : int, slice, "all" or sequence of int, optional
+            Frames to use; default: up to 16, evenly spread.
+
+        Returns
+        -------
+        list of ReflectionChoice
+            Best first, those with a forbidden reflection last; it prints as a table. Each has
+            ``hkl``, ``g``, ``sensitivity`` (:math:`\mathrm d\ln d/\mathrm dx`), ``contrast``,
+            ``sigma_x`` (standard error of x at one point in one frame, the median away from
+            edges), ``forbidden`` and ``resolution``.
+
+        Raises
+        ------
+        ValueError
+            If the vectors hold no two reflections in different directions, or the indices do not
+            fit them; and for what `gpa` raises an error for.
+
+        Notes
+        -----
+        Noise alone counts here. Doubling the resolution divides it by four, averaging n frames by
+        :math:`\sqrt n`.
+
+        Examples
+        --------
+        >>> from hyperspy_lfp import data
+        >>> s = data.lithiation_movie()
+        >>> choices = s.compare_g_vectors(s.find_g_vectors(n=3), resolution=0.9, frames=[0, 6])
+        >>> choices[0].hkl
+        ((1, 0, 1), (1, 0, -1), (2, 0, 0))
+        >>> best = choices[0]
+        >>> s.gpa(*best.g, hkl=best.hkl, resolution=best.resolution, show_progressbar=False)
+        <GeometricPhase, title: geometric phase of lithiation movie, dimensions: (4, 3, 12|54, 48)>
+        """
+        pixels = self._check_frames()
+        vectors = self._check_vectors(to_vectors(g, pixels.units), pixels)
+        material = materials.get(material)
+        if hkl is None:
+            zone = material.zone if zone is None else materials.check_zone(zone)
+            hkl = find_indices(vectors, pixels.units, material, zone)
+        else:
+            hkl = check_indices(hkl, len(vectors))
+        known = [i for i, indices in enumerate(hkl) if indices is not None]
+        if len(known) < 2:
+            raise ValueError(
+                f"of the {len(vectors)} g vectors {len(known)} could be indexed in {material.name}"
+                f", zone {zone}, but two are needed: give hkl=[(h, k, l), ...], another material "
+                "or zone, or correct the pixel size (5 % are tolerated)."
+            )
+        images = self._some_frames(frames)
+        axes = [a.get_axis_dictionary() for a in reversed(self.axes_manager.signal_axes)]
+        frame = {"name": "frame", "size": len(images), "navigate": True}
+        sample = HRTEMMovie(images, axes=[frame, *axes])
+        hkl = [hkl[i] for i in known]
+        phase = sample.gpa(*vectors[known], resolution=resolution, show_progressbar=False)
+        return compare(phase, float(np.nanmean(to_host(images))), material, hkl)
 
     @fill(lazy=LAZY)
     def gpa(
@@ -279,7 +372,7 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
         )
         return self._finish(signal, lazy_output, show_progressbar, num_workers)
 
-    @fill(reference=REFERENCE, threshold=THRESHOLD, lazy=LAZY)
+    @fill(reference=REFERENCE, composition=COMPOSITION, threshold=THRESHOLD, lazy=LAZY)
     def to_concentration(
         self,
         g1,
@@ -290,6 +383,8 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
         reference_frame=None,
         x_reference=0.0,
         method="gls",
+        nuisance=None,
+        condition="plane stress",
         resolution=None,
         hkl=None,
         zone=None,
@@ -309,10 +404,8 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
         material : str or Material
             See `hyperspy_lfp.materials`.
         {reference}
-        x_reference : float
-            Composition of the reference lattice.
-        method : {{"gls", "a", "b", "c", "difference", "trace"}}
-            See `GeometricPhase.to_concentration`.
+            ``reference="cell"``: the cell of the material at `x_reference`.
+        {composition}
         resolution, hkl, step, mask
             See `gpa`.
         zone : tuple of int, optional
@@ -349,6 +442,8 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
             reference_frame,
             x_reference,
             method,
+            nuisance=nuisance,
+            condition=condition,
             zone=zone,
             threshold=threshold,
         )
