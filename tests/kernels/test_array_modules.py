@@ -212,13 +212,13 @@ def test_region_means(xp, region):
     values[1, 6, 6] = np.nan
     values[2] = np.nan
     masks = np.array([region, np.ones_like(region)])
-    settings = {"cell_area": 4.0, "sigma": 3.0}
+    settings = {"spacing": (2.0, 2.0), "sigma": 3.0}
     _check(xp, regions.region_means, values, variance, masks=masks, **settings)
     _check(xp, regions.region_means, values, variance, masks, **settings)
     # where the noise is not known it is one number from the host
     unknown = np.broadcast_to(np.float32(0.5), values.shape)
-    expected = regions.region_means(values, unknown, masks, 4.0, 3.0)
-    found = regions.region_means(_moved(values, xp), unknown, masks, 4.0, 3.0)
+    expected = regions.region_means(values, unknown, masks, (2.0, 2.0), 3.0)
+    found = regions.region_means(_moved(values, xp), unknown, masks, (2.0, 2.0), 3.0)
     np.testing.assert_allclose(modules.to_numpy(found[1]), expected[1], rtol=1e-5)
 
 
