@@ -65,6 +65,12 @@ _STANDARD_ERRORS = 7.0
 _STRAIN = 0.005
 
 
+#: Rounds of reweighting for the mean of a frame, and the phase in radian from which on what is off
+#: loses its weight: several times the noise of a phase that is of any use.
+_ROUNDS = 6
+_FAR = 0.3
+
+
 class Closure(NamedTuple):
     """How far the phases are from adding up."""
 
@@ -325,11 +331,19 @@ def closure(coefficients, relations, g, sigma, positions, threshold=0.2):
 
 
 def _from_mean(phase, weight, xp):
-    """Phase from the weighted circular mean of the frame, in (-pi, pi]."""
+    """Phase from the weighted circular mean of most of the frame, in (-pi, pi].
+
+    What is far from the mean loses its weight, so that a part that does not close does not make
+    the rest look so.
+    """
     weight = xp.where(xp.isfinite(weight), weight, 0)
-    wave = xp.exp(1j * phase)
-    mean = (xp.where(weight > 0, wave, 0) * weight).sum(axis=(-2, -1), keepdims=True)
-    return xp.where(weight > 0, xp.angle(wave * mean.conj()), xp.nan)
+    wave = xp.where(weight > 0, xp.exp(1j * phase), 0)
+    left = weight
+    for _ in range(_ROUNDS):
+        mean = (wave * left).sum(axis=(-2, -1), keepdims=True)
+        residual = xp.angle(wave * mean.conj())
+        left = weight / (1 + (residual / _FAR) ** 2) ** 2
+    return xp.where(weight > 0, residual, xp.nan)
 
 
 def closure_tolerance(relations, g, sigma):

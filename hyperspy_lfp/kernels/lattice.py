@@ -113,6 +113,15 @@ def phase_gradient(coefficients):
     return xp.stack([along.imag * inverse for along in _products(coefficients)])
 
 
+def phase_gradient_variance(coefficients):
+    """Variance of the phase gradient due to the noise, (2, ..., K, y, x), (x, y) order."""
+    xp = get_array_module(coefficients)
+    # half of the noise of a derivative is in phase with the value, and moves its amplitude only
+    half = _inverse_power(_power(coefficients[..., 0, :, :]), xp) / 2
+    noise = coefficients[..., 3, :, :]
+    return xp.stack([noise.real * half, noise.imag * half])
+
+
 def _inverse_power(power, xp):
     return 1 / xp.where(power > 0, power, xp.nan)
 
@@ -478,6 +487,31 @@ def stretches(f, q, directions):
         lengths.append(length)
         variances.append(length**2 * quadratic_form(q, back, back))
     return xp.stack(lengths), xp.stack(variances)
+
+
+def shear_between(f, directions):
+    """Half the cosine of the angle between two lattice vectors, less that in the reference.
+
+    Along the axes of an orthogonal cell it is their tensor shear to first order, which
+    composition alone leaves at zero.
+
+    Parameters
+    ----------
+    f : array of shape (2, 2, ..., y, x)
+        Deformation gradient.
+    directions : array of shape (2, 2, ...)
+        Unit vectors along the lattice vectors in the reference, (x, y) order.
+
+    Returns
+    -------
+    array of shape (..., y, x)
+    """
+    xp = get_array_module(f)
+    (ax, ay), (cx, cy) = xp.asarray(directions, dtype=f.dtype)
+    one = f[0, 0] * ax + f[0, 1] * ay, f[1, 0] * ax + f[1, 1] * ay
+    other = f[0, 0] * cx + f[0, 1] * cy, f[1, 0] * cx + f[1, 1] * cy
+    size = xp.sqrt((one[0] ** 2 + one[1] ** 2) * (other[0] ** 2 + other[1] ** 2))
+    return ((one[0] * other[0] + one[1] * other[1]) / size - (ax * cx + ay * cy)) / 2
 
 
 def _power(value):
