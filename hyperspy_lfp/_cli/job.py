@@ -18,7 +18,7 @@ from dask.system import CPU_COUNT
 from hyperspy_lfp import data, materials, plotting
 from hyperspy_lfp._cli import InputError, output
 from hyperspy_lfp.signals import HRTEMMovie, _frames
-from hyperspy_lfp.signals._base import noise_signals
+from hyperspy_lfp.signals._base import layers_of
 from hyperspy_lfp.signals._regions import region_mask
 from hyperspy_lfp.signals._units import in_nanometre, pixels_of, to_length, to_vectors
 
@@ -332,7 +332,7 @@ def _store(signals, folder, progress):
 
     Only a few frames are in memory at a time, however long the movie and fine the maps.
     """
-    parts = [part for signal in signals for part in (signal, *noise_signals(signal))]
+    parts = [part for signal in signals for part in (signal, *layers_of(signal))]
     # a log gets fewer lines than a terminal
     bar = ProgressBar(dt=0.1 if sys.stdout.isatty() else 1.0)
     with bar if progress else contextlib.nullcontext():

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.colors import Normalize
 
 from hyperspy_lfp.plotting import _parts as parts
-from hyperspy_lfp.signals._base import VARIANCE, noise_of
+from hyperspy_lfp.signals._base import VARIANCE, layer_of
 from hyperspy_lfp.signals._regions import region_mask
 
 
@@ -245,7 +245,7 @@ def _draw_frames(figure, movie, x, place, marks):
 
 def _draw_error(figure, x, i, place):
     """Map of the standard error of one frame, with its own scale."""
-    noise = noise_of(x, VARIANCE)
+    noise = layer_of(x, VARIANCE)
     if not hasattr(noise, "data"):
         return []
     left, top, width = place

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Polygon, Rectangle
 from matplotlib.transforms import ScaledTranslation
 
-from hyperspy_lfp.signals._base import VARIANCE, noise_of
+from hyperspy_lfp.signals._base import VARIANCE, layer_of
 from hyperspy_lfp.signals._units import in_nanometre
 
 #: Okabe and Ito's colours without the yellow, which fades on white paper.
@@ -277,7 +277,7 @@ def regions_and_times(ev):
             "be drawn: choose from the others with `inav` first."
         )
     mean = np.atleast_2d(np.array(ev.data, dtype=float))
-    variance = noise_of(ev, VARIANCE)
+    variance = layer_of(ev, VARIANCE)
     if variance is None:
         return mean, np.zeros_like(mean)
     noise = np.array(getattr(variance, "data", variance), dtype=float)

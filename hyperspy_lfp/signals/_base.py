@@ -20,8 +20,28 @@ from hyperspy_lfp.signals import _frames
 
 #: The metadata node that holds everything of ours; see the metadata page of the documentation.
 NODE = "HyperspyLFP"
-VARIANCE = "Signal.Noise_properties.variance"
-COVARIANCE = "Signal.Noise_properties.covariance_with_exy"
+#: Where HyperSpy keeps the variance, and we what else belongs to each pixel.
+NOISE = "Signal.Noise_properties"
+VARIANCE = f"{NOISE}.variance"
+COVARIANCE = f"{NOISE}.covariance_with_exy"
+FLAGS = f"{NOISE}.flags"
+CHI_SQUARED = f"{NOISE}.chi_squared"
+SHEAR = f"{NOISE}.forbidden_shear"
+SYSTEMATIC = f"{NOISE}.systematic_variance"
+REFERENCE = f"{NOISE}.reference_variance"
+ELASTIC = f"{NOISE}.elastic_crosstalk"
+#: Items of the metadata that hold signals of the shape of the data, sliced, computed and saved
+#: with them.
+LAYERS = (
+    VARIANCE,
+    COVARIANCE,
+    FLAGS,
+    CHI_SQUARED,
+    SHEAR,
+    SYSTEMATIC,
+    REFERENCE,
+    ELASTIC,
+)
 
 
 class LatticeSignal:
@@ -34,7 +54,7 @@ class LatticeSignal:
     # HyperSpy slices these together with the data
     _additional_slicing_targets = (
         *BaseSignal._additional_slicing_targets,
-        f"metadata.{COVARIANCE}",
+        *(f"metadata.{item}" for item in LAYERS if item != VARIANCE),
     )
 
     def _parameters(self, step):
@@ -58,13 +78,18 @@ class LatticeSignal:
         axes = [a for a in self.axes_manager._axes if a.navigate and a.name not in dropped]
         return [_axis_dictionary(a) for a in axes]
 
-    def _time_axis(self):
-        """The navigation axis that is time, or None for a single frame."""
+    def _time_axis(self, required=True):
+        """The navigation axis that is time, or None for a single frame.
+
+        An error if there are several axes and none is called time, unless it is not required.
+        """
         axes = [a for a in self.axes_manager.navigation_axes if a.name not in self._own_axes]
         if len(axes) < 2:
             return axes[0] if axes else None
         named = [a for a in axes if str(a.name).lower() == "time"]
         if len(named) != 1:
+            if not required:
+                return None
             names = [a.name for a in axes]
             raise ValueError(
                 f"the navigation axes {names} are several and none (or more than one) is called "
@@ -73,10 +98,11 @@ class LatticeSignal:
             )
         return named[0]
 
-    def _build(self, cls, data, axes, variance=None, covariance=None, title=None, quantity=None):
+    def _build(self, cls, data, axes, layers=None, title=None, quantity=None):
         """A signal of another class of ours with this one's metadata.
 
-        `quantity` is what its numbers are; by default the same as before.
+        `layers` are arrays of the shape of the data by their item in the metadata; `quantity` is
+        what the numbers of the data are, by default the same as before.
         """
         metadata = self.metadata.as_dictionary()
         # of the data, as is what HyperSpy keeps for itself: a navigator, how they were stacked
@@ -94,9 +120,8 @@ class LatticeSignal:
             metadata.setdefault("General", {})["title"] = f"{title} of {name}" if name else title
         original = copy.deepcopy(self.original_metadata.as_dictionary())
         signal = _signal(cls, data, axes, metadata, original)
-        for item, noise in ((VARIANCE, variance), (COVARIANCE, covariance)):
-            if noise is not None:
-                signal.metadata.set_item(item, _plain(noise, axes))
+        for item, values in (layers or {}).items():
+            signal.metadata.set_item(item, _plain(values, axes))
         return signal
 
     def _finish(self, signal, lazy_output, show_progressbar, num_workers):
@@ -120,16 +145,16 @@ class LatticeSignal:
         return signal.as_lazy() if lazy and not signal._lazy else signal
 
     def to_device(self):
-        """Copy the data and their variance to the GPU; see :doc:`/gpu`."""
+        """Copy the data and their layers to the GPU; see :doc:`/gpu`."""
         super().to_device()
-        for noise in noise_signals(self):
-            noise.to_device()
+        for layer in layers_of(self):
+            layer.to_device()
 
     def to_host(self):
-        """Copy the data and their variance from the GPU."""
+        """Copy the data and their layers from the GPU."""
         super().to_host()
-        for noise in noise_signals(self):
-            noise.to_host()
+        for layer in layers_of(self):
+            layer.to_host()
 
     def plot(self, navigator="auto", **kwargs):
         """Plot as HyperSpy does, with a slider instead of an image of all frames.
@@ -144,10 +169,10 @@ class LatticeSignal:
 
 
 class LazyMixin:
-    """Mixin of the lazy classes: the noise is computed together with the data."""
+    """Mixin of the lazy classes: noise and quality are computed together with the data."""
 
     def compute(self, close_file=False, show_progressbar=None, **kwargs):
-        """Compute data and variance in one pass and make the signal an ordinary one.
+        """Compute data, noise and quality in one pass and make the signal an ordinary one.
 
         Parameters
         ----------
@@ -161,7 +186,7 @@ class LazyMixin:
         compute_signals([self], show_progressbar, close_file, **kwargs)
 
     def save(self, filename=None, overwrite=None, extension=None, file_format=None, **kwds):
-        """Save, computing data and variance in one pass over the movie.
+        """Save, computing data, noise and quality in one pass over the movie.
 
         They go to temporary files beside the target first, whatever their size, since a file
         writer takes one array after the other and would compute everything twice; and since it
@@ -196,13 +221,13 @@ class LazyMixin:
 
 
 def lazy_parts(signals):
-    """Whatever is lazy of signals and of the noise in their metadata, each once."""
-    parts = {id(part): part for s in signals for part in (s, *noise_signals(s)) if part._lazy}
+    """Whatever is lazy of signals and of the layers in their metadata, each once."""
+    parts = {id(part): part for s in signals for part in (s, *layers_of(s)) if part._lazy}
     return list(parts.values())
 
 
 def compute_signals(signals, show_progressbar=None, close_file=False, **kwargs):
-    """Compute lazy signals and their noise in place, all in one pass."""
+    """Compute lazy signals and their layers in place, all in one pass."""
     parts = lazy_parts(signals)
     results = _frames.compute_arrays([p.data for p in parts], show_progressbar, **kwargs)
     if close_file:
@@ -216,7 +241,7 @@ def compute_signals(signals, show_progressbar=None, close_file=False, **kwargs):
 
 @contextlib.contextmanager
 def stored_beside(signals, target, show_progressbar=None, **kwargs):
-    """Within it, the data of lazy signals and their noise come from temporary files.
+    """Within it, the data of lazy signals and their layers come from temporary files.
 
     They are computed first, in one pass and in the memory of a few frames, into a folder beside
     the file `target`; the folder is gone afterwards, and the signals are what they were.
@@ -275,26 +300,27 @@ def cheap_to_plot(signal):
     return signal
 
 
-def noise_of(signal, item):
-    """The variance or covariance of a signal, or None if there is none that fits its data.
+def layer_of(signal, item):
+    """A layer of a signal, or None if there is none that fits its data.
 
     Some functions of HyperSpy change the data without it, `hyperspy.api.stack` for one.
     """
-    noise = signal.metadata.get_item(item, default=None)
-    if isinstance(noise, BaseSignal) and noise.data.shape != signal.data.shape:
+    layer = signal.metadata.get_item(item, default=None)
+    if isinstance(layer, BaseSignal) and layer.data.shape != signal.data.shape:
+        name = item.rpartition(".")[2]
         warnings.warn(
-            f"the noise in {item} of the metadata has the shape {noise.data.shape}, but the data "
-            f"have {signal.data.shape}: it is left out, so that standard errors are unknown.",
+            f"the {name} in the metadata ({item}) has the shape {layer.data.shape}, but the data "
+            f"have {signal.data.shape}: it is left out.",
             UserWarning,
             stacklevel=3,
         )
         return None
-    return noise
+    return layer
 
 
-def noise_signals(signal):
-    """The variance and covariance signals nested in the metadata of a signal."""
-    items = (signal.metadata.get_item(name, default=None) for name in (VARIANCE, COVARIANCE))
+def layers_of(signal):
+    """The signals nested in the metadata of a signal: its noise, and the quality of its pixels."""
+    items = (signal.metadata.get_item(item, default=None) for item in LAYERS)
     return [s for s in items if isinstance(s, BaseSignal)]
 
 

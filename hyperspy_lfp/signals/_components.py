@@ -7,7 +7,7 @@ from hyperspy_lfp.signals._base import (
     VARIANCE,
     axis_index,
     cheap_to_plot,
-    noise_of,
+    layer_of,
 )
 
 
@@ -27,7 +27,7 @@ def component(signal, name):
     """One component as a generic image signal ``(time | x, y)``, with its variance."""
     position = component_axis(signal)
     stored = [i for i in (VARIANCE, COVARIANCE) if signal.metadata.has_item(i)]
-    if any(noise_of(signal, item) is None for item in stored):
+    if any(layer_of(signal, item) is None for item in stored):
         # HyperSpy would slice it together with the data
         signal = signal._deepcopy_with_new_data(signal.data)
     navigation = list(signal.axes_manager.navigation_axes)

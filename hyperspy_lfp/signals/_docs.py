@@ -12,6 +12,26 @@ reference_frame : int or slice, optional
     every pixel relative to itself in that frame.
 """
 
+COMPOSITION = """
+x_reference : float or ConcentrationMap
+    Composition of the reference lattice (of the given g vectors if there is no other
+    reference). A map of it, one for all frames or one for each, sampled as this signal is, goes
+    with a reference frame or a region.
+method : {"gls", "a", "b", "c", "difference", "trace", "elastic"}
+    ``"gls"`` uses both lengths; ``"a"``, ``"b"``, ``"c"`` that lattice parameter alone;
+    ``"difference"`` the difference of the two, which a change of magnification leaves
+    alone; ``"trace"`` their sum. ``"elastic"``: the composition whose coherent particle, free at
+    its edge, has this lattice; for particles whose lattice is not free to follow x place by
+    place. It takes the shape of the particle from the first frame (or the reference frame), the
+    elastic constants from the material, and seconds a map.
+nuisance : {"magnification", "ellipticity"}, optional
+    A distortion of the image that is fitted in each frame together with x: a change of scale,
+    equal in both directions, or opposite along the two lattice vectors. One number a frame, from
+    the disagreement of the two lengths.
+condition : {"plane stress", "generalised plane strain"}
+    For ``method="elastic"``: a foil that is thinner than the particle is wide, or a thick one.
+"""
+
 THRESHOLD = """
 threshold : float
     Pixels whose fringe amplitude is below this part of the typical amplitude of their frame

@@ -164,6 +164,12 @@ def as_frames(signal, core, lazy=None, result_bytes=0):
     return data.rechunk(frame_chunks(data, core, result_bytes, join))
 
 
+def one_frame(data, core):
+    """The first frame of an array, in one piece."""
+    frame = data[(0,) * (data.ndim - core)]
+    return frame.rechunk(-1) if isinstance(frame, da.Array) else frame
+
+
 def frame_chunks(data, core, result_bytes=0, join=True):
     """Chunks of whole frames of about `CHUNK_BYTES`, as near to those of the data as can be.
 

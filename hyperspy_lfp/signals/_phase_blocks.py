@@ -7,9 +7,8 @@ to it that the intermediate maps of a kernel fit into the cache of a processor.
 import numpy as np
 
 from hyperspy_lfp.kernels import lattice
-from hyperspy_lfp.kernels._arrays import get_array_module, to_host
+from hyperspy_lfp.kernels._arrays import get_array_module
 from hyperspy_lfp.kernels.displacement import displacement
-from hyperspy_lfp.signals import _composition
 
 #: Samples of the maps that are converted at a time: twenty intermediate maps fit into 2 MiB.
 _PART = 16384
@@ -17,7 +16,7 @@ _PART = 16384
 
 def displacement_block(block, ref, start=None, **kwargs):
     """Kernel of `displacement`; a name of our own, since the kernel takes `reference`."""
-    return displacement(block, reference=ref, start=start, **kwargs)
+    return displacement(block, reference=ref[..., :2, :, :], start=start, **kwargs)
 
 
 def whole_groups(chunks, n):
@@ -45,27 +44,10 @@ def strain_block(block, ref, g, sigma, threshold, angle, definition):
             noise = lattice.rotate_strain_noise(*noise, angle)
         return strain, *noise
 
-    return _by_parts(convert, 12, block, ref)
+    return by_parts(convert, 12, block, ref[..., :2, :, :])
 
 
-def concentration_block(block, ref, g, sigma, threshold, plan):
-    """Composition and its variance, stacked: (n, 2, y, x)."""
-    # one direction a frame is enough: a reference that differs between pixels differs by strain
-    known = np.isfinite(ref)
-    mean = np.where(known, ref, 0).sum(axis=(-2, -1)) / np.maximum(known.sum(axis=(-2, -1)), 1)
-    vectors = np.asarray(g) + to_host(mean) / (2 * np.pi)
-    directions = _composition.directions(plan, vectors)  # (2, 2, n, 1, 1)
-
-    def convert(part, reference, typical, frames):
-        e, q = lattice.deformation(part, g, sigma, reference, threshold, typical)
-        along = directions[:, :, frames] if directions.shape[2] > 1 else directions
-        x, noise = _composition.invert(plan, lattice.deformation_gradient(e), q, along)
-        return x[None], noise[None]
-
-    return _by_parts(convert, 2, block, ref, with_frames=True)
-
-
-def _by_parts(convert, n_maps, block, ref, with_frames=False):
+def by_parts(convert, n_maps, block, ref, with_frames=False):
     """Apply a conversion to parts of a block that fit into the cache of a processor.
 
     `convert` takes coefficients, reference and typical amplitude of some frames or of some rows

@@ -2,14 +2,22 @@
 
 from hyperspy.signals import Signal1D
 
-from hyperspy_lfp.signals._base import VARIANCE, LatticeSignal, noise_of
+from hyperspy_lfp.signals._base import (
+    REFERENCE,
+    SYSTEMATIC,
+    VARIANCE,
+    LatticeSignal,
+    layer_of,
+)
+from hyperspy_lfp.signals._reversal import EvolutionReversalMixin
 
 
-class ConcentrationEvolution(LatticeSignal, Signal1D):
+class ConcentrationEvolution(EvolutionReversalMixin, LatticeSignal, Signal1D):
     """Mean composition of regions against time, ``(region | time)``.
 
     Made by `ConcentrationMap.evolution`. Names and shapes of the regions are in the metadata,
-    node ``HyperspyLFP.ConcentrationEvolution``.
+    node ``HyperspyLFP.ConcentrationEvolution``. `standard_error` is that of differences between
+    times, `absolute_error` that of the value.
     """
 
     _signal_type = "ConcentrationEvolution"
@@ -33,11 +41,28 @@ class ConcentrationEvolution(LatticeSignal, Signal1D):
 
     @property
     def standard_error(self):
-        """Standard error of the means ``(region | time)``, from the noise of the frames."""
-        variance = noise_of(self, VARIANCE)
-        if variance is None:
+        """Standard error of the means ``(region | time)``, from the noise of the frames.
+
+        The pixels of a region share windows, and their noise is correlated: it is not counted as
+        if each pixel were a measurement.
+        """
+        return self._error((VARIANCE,), "standard error")
+
+    @property
+    def absolute_error(self):
+        """Error of the means with what does not average out, ``(region | time)``.
+
+        Beside the noise these are local systematic errors of the maps, and what the reference and
+        the tabulated lattice parameters contribute, which is common to many pixels and times.
+        """
+        return self._error((VARIANCE, SYSTEMATIC, REFERENCE), "absolute error")
+
+    def _error(self, items, title):
+        layers = [layer_of(self, item) for item in items]
+        if layers[0] is None:
             raise ValueError("this ConcentrationEvolution has no variance in its metadata.")
-        # not np.sqrt(variance), which HyperSpy computes at once
-        result = variance._deepcopy_with_new_data(variance.data**0.5)
-        result.metadata.General.title = f"standard error of {self.metadata.General.title}"
+        variance = sum(layer.data for layer in layers if layer is not None)
+        # not np.sqrt of the signal, which HyperSpy computes at once
+        result = layers[0]._deepcopy_with_new_data(variance**0.5)
+        result.metadata.General.title = f"{title} of {self.metadata.General.title}"
         return result

@@ -4,21 +4,23 @@ import dask.array as da
 import numpy as np
 from hyperspy.signals import ComplexSignal2D, Signal2D
 
-from hyperspy_lfp import materials
 from hyperspy_lfp.kernels.averaging import coherent_mean
 from hyperspy_lfp.kernels.lockin import COEFFICIENTS
-from hyperspy_lfp.signals import _composition, _frames, _phase_blocks
+from hyperspy_lfp.signals import _frames, _phase_blocks
 from hyperspy_lfp.signals._base import (
+    COVARIANCE,
+    VARIANCE,
     LatticeSignal,
     axis_index,
     cheap_to_plot,
     map_axes,
     stacked_axis,
 )
+from hyperspy_lfp.signals._dislocations import DislocationMixin
 from hyperspy_lfp.signals._docs import LAZY, REFERENCE, THRESHOLD, fill
-from hyperspy_lfp.signals._indexing import miller_indices
 from hyperspy_lfp.signals._reference import CORE, reference_gradient, reference_values
 from hyperspy_lfp.signals._regions import region_mask
+from hyperspy_lfp.signals._to_concentration import PhaseToConcentration
 from hyperspy_lfp.signals._units import to_number
 from hyperspy_lfp.signals.displacement_field import DisplacementField
 from hyperspy_lfp.signals.lattice_strain import DEFINITIONS, LatticeStrain
@@ -26,7 +28,7 @@ from hyperspy_lfp.signals.lattice_strain import DEFINITIONS, LatticeStrain
 _STEP = "GeometricPhase"
 
 
-class GeometricPhase(LatticeSignal, ComplexSignal2D):
+class GeometricPhase(PhaseToConcentration, DislocationMixin, LatticeSignal, ComplexSignal2D):
     r"""Local plane waves fitted to lattice fringes, ``(coefficient, g, time | x, y)``, complex.
 
     Made by `HRTEMMovie.gpa`. For the fringes :math:`A\cos(2\pi g\cdot(r - u(r)))` of each
@@ -176,8 +178,7 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
             LatticeStrain,
             noisy[..., :4, :, :],
             axes,
-            variance=noisy[..., 4:8, :, :],
-            covariance=noisy[..., 8:, :, :],
+            layers={VARIANCE: noisy[..., 4:8, :, :], COVARIANCE: noisy[..., 8:, :, :]},
             title="strain",
             quantity="strain",
         )
@@ -281,91 +282,6 @@ class GeometricPhase(LatticeSignal, ComplexSignal2D):
             threshold=threshold,
             reference=described,
         )
-        return self._finish(signal, lazy_output, show_progressbar, num_workers)
-
-    @fill(reference=REFERENCE, threshold=THRESHOLD, lazy=LAZY)
-    def to_concentration(
-        self,
-        material="LiFePO4",
-        reference=None,
-        reference_frame=None,
-        x_reference=0.0,
-        method="gls",
-        *,
-        hkl=None,
-        zone=None,
-        threshold=0.2,
-        show_progressbar=None,
-        num_workers=None,
-        lazy_output=None,
-    ):
-        r"""Composition from the lengths of lattice vectors.
-
-        The lengths of the two lattice vectors in the image plane, relative to the reference
-        lattice, are exact for any strain and do not change when the particle rotates. Their
-        composition dependence in the material gives x by generalised least squares, weighted
-        with the noise of each.
-
-        Parameters
-        ----------
-        material : str or Material
-            See `hyperspy_lfp.materials`.
-        {reference}
-        x_reference : float
-            Composition of the reference lattice (of the given g vectors if there is no other
-            reference).
-        method : {{"gls", "a", "b", "c", "difference", "trace"}}
-            ``"gls"`` uses both lengths; ``"a"``, ``"b"``, ``"c"`` that lattice parameter alone;
-            ``"difference"`` the difference of the two, which a change of magnification leaves
-            alone; ``"trace"`` their sum.
-        hkl : sequence of (h, k, l), optional
-            Miller indices of the g vectors, in their order. Default: those given to `gpa`, or
-            found from the lengths and angles in the material.
-        zone : tuple of int, optional
-            Beam direction (u, v, w) used for indexing; default: that of the material.
-        {threshold}
-        {lazy}
-
-        Returns
-        -------
-        ConcentrationMap
-            ``(time | x, y)``: x, not clipped to the range of the material, with its variance
-            (`get_noise_variance`). Pixels without lattice are NaN.
-
-        Raises
-        ------
-        ValueError
-            If material, hkl or method do not fit together or to the g vectors, the region holds
-            no pixel, or the reference frame does not exist.
-
-        Examples
-        --------
-        >>> from hyperspy_lfp import data
-        >>> s = data.lithiation_movie()
-        >>> phase = s.gpa(*s.find_g_vectors(n=2), show_progressbar=False)
-        >>> phase.to_concentration("LiFePO4", reference_frame=0, show_progressbar=False)
-        <ConcentrationMap, title: Li concentration of lithiation movie, dimensions: (12|56, 51)>
-        """
-        threshold = to_number(threshold, "threshold", low=0)
-        material = materials.get(material)
-        hkl = miller_indices(self, material, hkl, zone)
-        plan = _composition.plan(material, hkl, self.g_vectors, x_reference, method)
-        ref, described = reference_gradient(self, reference, reference_frame)
-        noisy = _frames.map_frames(
-            _phase_blocks.concentration_block,
-            _frames.as_frames(self, CORE),
-            ref,
-            core=CORE,
-            out_shape=(2, *self.axes_manager._signal_shape_in_array),
-            dtype=np.float32,
-            g=self.g_vectors,
-            sigma=self.resolution,
-            threshold=threshold,
-            plan=plan,
-        )
-        axes = [*self._navigation_axes("g", "coefficient"), *map_axes(self)]
-        signal = _composition.build(self, noisy, axes, material, hkl, x_reference, method)
-        signal._record("ConcentrationMap", threshold=threshold, reference=described)
         return self._finish(signal, lazy_output, show_progressbar, num_workers)
 
     @fill(threshold=THRESHOLD, lazy=LAZY)

@@ -6,17 +6,19 @@ from hyperspy.signals import Signal2D
 from hyperspy_lfp import materials
 from hyperspy_lfp.kernels import lattice
 from hyperspy_lfp.kernels.indexing import zone_of
-from hyperspy_lfp.signals import _composition, _frames
+from hyperspy_lfp.signals import _coherency, _composition, _composition_blocks, _frames
 from hyperspy_lfp.signals._base import (
     COVARIANCE,
     VARIANCE,
     LatticeSignal,
+    layer_of,
     map_axes,
-    noise_of,
     stacked_axis,
 )
 from hyperspy_lfp.signals._components import component, component_axis
-from hyperspy_lfp.signals._docs import LAZY, fill
+from hyperspy_lfp.signals._docs import COMPOSITION, LAZY, fill
+from hyperspy_lfp.signals._reference import reference_composition
+from hyperspy_lfp.signals._regions import region_of
 from hyperspy_lfp.signals._units import to_number
 
 DEFINITIONS = ("lattice", "eulerian", "finite")
@@ -97,12 +99,12 @@ class LatticeStrain(LatticeSignal, Signal2D):
             type(self),
             self._rotated(_frames.as_frames(self, _CORE), angle),
             self._all_axes(),
-            **self._rotated_noise(angle),
+            layers=self._rotated_noise(angle),
         )
         signal._record(_STEP, angle=self.angle + angle)
         return self._finish(signal, lazy_output, show_progressbar, num_workers)
 
-    @fill(lazy=LAZY)
+    @fill(composition=COMPOSITION, lazy=LAZY)
     def to_concentration(
         self,
         material="LiFePO4",
@@ -110,6 +112,8 @@ class LatticeStrain(LatticeSignal, Signal2D):
         x_reference=0.0,
         method="gls",
         *,
+        nuisance=None,
+        condition="plane stress",
         zone=None,
         show_progressbar=None,
         num_workers=None,
@@ -117,7 +121,8 @@ class LatticeStrain(LatticeSignal, Signal2D):
     ):
         """Composition from the strain along two axes of the crystal.
 
-        `GeometricPhase.to_concentration` needs no directions, since it has the reflections;
+        `GeometricPhase.to_concentration` needs no directions, since it has the reflections, and
+        sees what is wrong with their phases;
         here the direction of one axis must be given. The lengths used are exact for all three
         definitions of the strain.
 
@@ -128,10 +133,7 @@ class LatticeStrain(LatticeSignal, Signal2D):
         a_direction : tuple of float
             (x, y) direction in the image of the crystal's first in-plane axis: a, or b for the
             zone (1, 0, 0). The other one is across it.
-        x_reference : float
-            Composition of the lattice the strain refers to.
-        method : {{"gls", "a", "b", "c", "difference", "trace"}}
-            See `GeometricPhase.to_concentration`.
+        {composition}
         zone : tuple of int, optional
             Beam direction (u, v, w), along an axis of the cell. Default: that of the
             reflections, or of the material.
@@ -156,28 +158,60 @@ class LatticeStrain(LatticeSignal, Signal2D):
         """
         material = materials.get(material)
         zone = self._zone(material, zone)
-        plan = _composition.plan_for_axes(material, zone, x_reference, method)
+        reference = self._parameters(_STEP)["reference"]
+        roi = reference["region"]
+        roi = None if roi is None else region_of(roi)
+        x_mean, base = reference_composition(self, _CORE, x_reference, roi, reference["frame"])
+        plan = _composition.plan_for_axes(
+            material,
+            zone,
+            x_mean,
+            method,
+            nuisance,
+            absolute=reference == {"region": None, "frame": None},
+        )
         direction = _unit_vector(a_direction)
         data, variance, covariance = self._with_noise()
-        noisy = _frames.map_frames(
-            _concentration_block,
+        others = [] if base is None else [_composition.reference_lengths(plan, base)]
+        scales = [abs(axis.scale) for axis in reversed(self.axes_manager.signal_axes)]
+        sigma = self._parameters("GeometricPhase")["resolution"]
+        directions = np.array([direction, (-direction[1], direction[0])])
+        elastic = {}
+        if method == "elastic":
+            elastic["how"] = _coherency.settings(
+                material, zone, directions, condition, scales, sigma, plan.x_reference
+            )
+            elastic["elastic"] = _frames.delayed_plan(
+                _coherency.plan_of_frame, _frames.one_frame(data, _CORE), elastic["how"]
+            )
+        maps = _frames.map_frames(
+            _composition_blocks.strain_block,
             data,
             variance,
             covariance,
+            *others,
             core=_CORE,
-            out_shape=(2, *self.axes_manager._signal_shape_in_array),
+            out_shape=(
+                1 + len(_composition.MAPS),
+                *self.axes_manager._signal_shape_in_array,
+            ),
             dtype=np.float32,
             plan=plan,
             definition=self.definition,
             angle=np.deg2rad(self.angle),
             direction=direction,
+            width=tuple(sigma / s for s in scales),
+            has_base=base is not None,
+            **elastic,
         )
         axes = [*self._navigation_axes("component"), *map_axes(self)]
         hkl = _composition.basis(zone).tolist()
-        signal = _composition.build(self, noisy, axes, material, hkl, x_reference, method)
+        signal = _composition.build(
+            self, maps, axes, material, hkl, plan, directions, method, nuisance, condition
+        )
         if not self._has_noise:  # that of x is not known either
             del signal.metadata.Signal.Noise_properties
-        signal._record("ConcentrationMap", a_direction=list(direction))
+        signal._record("ConcentrationMap", a_direction=list(direction), reference=reference)
         return self._finish(signal, lazy_output, show_progressbar, num_workers)
 
     def _zone(self, material, zone):
@@ -193,23 +227,23 @@ class LatticeStrain(LatticeSignal, Signal2D):
         return zone
 
     def _with_noise(self):
-        """Data, variance and covariance; equal variances where none is known."""
+        """Data, variance and covariance; a variance of NaN where none is known."""
         component_axis(self)
         data = _frames.as_frames(self, _CORE)
         noise = []
         for item in (VARIANCE, COVARIANCE):
-            signal = noise_of(self, item)
+            signal = layer_of(self, item)
             noise.append(_frames.as_frames(signal, _CORE) if hasattr(signal, "data") else None)
         if noise[0] is None:
-            equal = np.ones((4, 1, 1), dtype=np.float32)
-            noise[0] = equal.reshape((1,) * (data.ndim - _CORE) + equal.shape)
+            unknown = np.full((4, 1, 1), np.nan, dtype=np.float32)
+            noise[0] = unknown.reshape((1,) * (data.ndim - _CORE) + unknown.shape)
         if noise[1] is None:
             noise[1] = np.zeros_like(noise[0])
         return data, *noise
 
     @property
     def _has_noise(self):
-        return all(hasattr(noise_of(self, item), "data") for item in (VARIANCE, COVARIANCE))
+        return all(hasattr(layer_of(self, item), "data") for item in (VARIANCE, COVARIANCE))
 
     def _all_axes(self):
         return [*self._navigation_axes("component"), stacked_axis("component", 4), *map_axes(self)]
@@ -237,7 +271,7 @@ class LatticeStrain(LatticeSignal, Signal2D):
             dtype=np.float32,
             angle=np.deg2rad(angle),
         )
-        return {"variance": both[..., :4, :, :], "covariance": both[..., 4:, :, :]}
+        return {VARIANCE: both[..., :4, :, :], COVARIANCE: both[..., 4:, :, :]}
 
 
 def _unit_vector(direction):
@@ -265,23 +299,3 @@ def _rotate_noise_block(variance, covariance, angle):
         np.moveaxis(variance, 1, 0), np.moveaxis(covariance, 1, 0), angle
     )
     return np.moveaxis(np.concatenate(turned), 0, 1)
-
-
-def _concentration_block(strain, variance, covariance, plan, definition, angle, direction):
-    """Composition and its variance, stacked: (n, 2, y, x)."""
-    strain, variance, covariance = (np.moveaxis(a, 1, 0) for a in (strain, variance, covariance))
-    f = lattice.deformation_from_strain(strain, definition)
-    q = np.stack([variance[0], variance[1], 2 * covariance[0]])
-    q = np.broadcast_to(q, (3, *strain.shape[1:]))
-    # the direction is given in the image, the components are along turned axes
-    c, s = np.cos(angle), np.sin(angle)
-    along = (c * direction[0] - s * direction[1], s * direction[0] + c * direction[1])
-    across = (-along[1], along[0])
-    if definition != "eulerian":
-        # back from the noise of H to that of e, see `lattice.strain_covariance`
-        e_noise = lattice.eulerian_covariance(f, q)
-    else:
-        e_noise = q
-    directions = np.array([along, across])[..., None, None, None]
-    x, noise = _composition.invert(plan, f, e_noise, directions)
-    return np.stack([x, noise], axis=1)
