@@ -158,7 +158,7 @@ def test_bad_input(stripe_movie):
     )
     with pytest.raises(ValueError, match="elastic constants of no moduli are not given"):
         concentration(stripe_movie, method="elastic", material=unknown)
-    with pytest.raises(ValueError, match="condition='thin' is not known.*'plane stress'"):
+    with pytest.raises(ValueError, match=r"condition='thin' is not known.*'plane stress'"):
         concentration(stripe_movie, method="elastic", condition="thin")
     x = concentration(stripe_movie)
     with pytest.raises(ValueError, match="method='trace' is not known"):

@@ -1,4 +1,4 @@
-"""Error bars, flags and the summary of maps of composition, on movies in which something is wrong."""
+"""Error bars, flags and summary of maps of composition, on movies in which something is wrong."""
 
 import warnings
 
@@ -462,14 +462,14 @@ def test_bad_input(plain):
     with pytest.raises(ValueError, match=r"kind='total' is not known; use one of .*'absolute'"):
         plain.standard_error("total")
     bare = ConcentrationMap(np.zeros((3, 4)))
-    with pytest.raises(ValueError, match="no flags in its metadata.*to_concentration"):
+    with pytest.raises(ValueError, match=r"no flags in its metadata.*to_concentration"):
         bare.flags  # noqa: B018
     signal = movie()
     with pytest.raises(ValueError, match=r"reference='crystal'.*'cell'"):
         concentration(signal, reference="crystal")
     with pytest.raises(ValueError, match="reference='cell'"):
         concentration(signal, reference="cell", reference_frame=0)
-    with pytest.raises(ValueError, match="nuisance='drift' is not known.*'magnification'"):
+    with pytest.raises(ValueError, match=r"nuisance='drift' is not known.*'magnification'"):
         concentration(signal, nuisance="drift")
     with pytest.raises(ValueError, match="x_reference is a map, but the reference is one lattice"):
         concentration(signal, x_reference=plain.inav[0])
@@ -492,7 +492,7 @@ def test_empty_frames_are_flagged():
 
 
 def test_coarse_maps_cannot_show_jumps(plain):
-    """Samples further apart than the resolution: the flags of phases are not set, the others are."""
+    """Samples further apart than the resolution: flags of phases are not set, the others are."""
     x = concentration(movie(), step=1.2 * RESOLUTION)
     assert np.isfinite(x.data).all()
     with pytest.raises(ValueError, match="finer step"):

@@ -163,7 +163,7 @@ def test_bad_input():
     evolution = x.evolution({"back": BACK})
     with pytest.raises(ValueError, match="direction='up' must be 'auto', 1 or -1"):
         evolution.concentration_reversal(direction="up")
-    with pytest.raises(ValueError, match="region 'back':.*8"):
+    with pytest.raises(ValueError, match=r"region 'back':.*8"):
         x.inav[:6].evolution({"back": BACK}).concentration_reversal()
     with pytest.raises(ValueError, match="direction='up'"):
         x.reversal_map(direction="up")
