@@ -75,6 +75,7 @@ def _run(options, folder, say):
             chain.regions or None, show_progressbar=False, lazy_output=False
         )
         _write(chain, evolution, complete)
+        say(chain.x.summary(show_progressbar=False))
         _report(evolution, say)
         if options.file is None:
             _compare(chain, options, say)

@@ -118,7 +118,7 @@ def strain_block(
         plan,
         width,
         others[0] if has_base else None,
-        np.zeros((2, 1, 1, 1), dtype=np.float32),
+        get_array_module(f).zeros((2, 1, 1, 1), dtype=np.float32),
         elastic,
         how,
     )

@@ -144,15 +144,16 @@ def _mean(values, axis):
 
 def _mean_over(gradient, axis):
     """Mean without the NaN, which are what is left where there is nothing else."""
-    xp = da if isinstance(gradient, da.Array) else np
+    lazy = isinstance(gradient, da.Array)
+    xp = da if lazy else np
     known = xp.isfinite(gradient)
     count = known.sum(axis=axis, keepdims=True)
-    mean = xp.where(known, gradient, 0).sum(axis=axis, keepdims=True) / xp.where(
-        count > 0, count, np.nan
-    )
+    mean = xp.where(known, gradient, 0).sum(axis=axis, keepdims=True)
+    mean = mean / xp.where(count > 0, count, np.nan)
     # the variance of a mean of n frames is the n-th part of their mean variance
-    is_variance = np.array([0, 0, 1])[:, None, None]
-    return mean / (1 + is_variance * (xp.maximum(count, 1) - 1))
+    noise = mean[..., 2, :, :] / xp.maximum(count[..., 2, :, :], 1)
+    mean = xp.stack([mean[..., 0, :, :], mean[..., 1, :, :], noise], axis=-3)
+    return mean.rechunk({mean.ndim - 3: -1}) if lazy else mean
 
 
 def _time_position(phase):

@@ -10,7 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hyperspy_lfp.kernels import _arrays, bragg, composition, displacement, drift, lattice, regions
+from hyperspy_lfp.kernels import (
+    _arrays,
+    bragg,
+    composition,
+    displacement,
+    drift,
+    flags,
+    lattice,
+    regions,
+    systematic,
+)
 from hyperspy_lfp.kernels.lockin import plane_wave_fit
 from hyperspy_lfp.kernels.plan import plan_lockin
 
@@ -202,7 +212,38 @@ def test_invert_lengths(xp, knots):
     stretch[0, 0, 0] = variance[1, 2, 2] = np.nan
     for kind in (np.float32, np.float64):
         arrays = stretch.astype(kind), variance.astype(kind)
-        _check(xp, composition.invert_lengths, *arrays, knots=knots, model=model)
+        _check(xp, composition.invert_lengths, *arrays, knots=knots, lengths=model)
+        x = composition.invert_lengths(*arrays, knots=knots, lengths=model).x
+        _check(xp, composition.misfit, *arrays, x, knots=knots, lengths=model)
+
+
+def test_systematic(xp):
+    random = np.random.default_rng(8)
+    x = 0.5 + 0.1 * random.standard_normal((3, 24, 30)).astype(np.float32)
+    noise = np.full_like(x, 1e-4)
+    sensitivity = np.broadcast_to(np.float32([[[[15.0]]], [[[-9.0]]]]), (2, *x.shape)).copy()
+    misfit = 1e-3 * random.standard_normal(x.shape).astype(np.float32)
+    misfit[:, :6] += 0.01
+    for array in (x, noise, misfit):
+        array[0, 3:8, 4:9] = np.nan
+    expected = systematic.systematic(x, noise, sensitivity, misfit, noise**2, (3.0, 2.0), 6e-4)
+    arrays = (_moved(a, xp) for a in (x, noise, sensitivity, misfit, noise**2))
+    found = systematic.systematic(*arrays, (3.0, 2.0), 6e-4)
+    for one, other in zip(expected[:2], found[:2], strict=True):
+        assert isinstance(other, xp.ndarray)
+        np.testing.assert_allclose(modules.to_numpy(other), one, rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(found.trend, expected.trend, rtol=1e-4, atol=1e-7)
+
+
+def test_flags(xp, coefficients):
+    c = coefficients[2]
+    _check(xp, flags.mostly_outside, c)
+    _check(xp, flags.relative_amplitude, c)
+    amplitude = np.nan_to_num(flags.relative_amplitude(c))
+    _check(xp, flags.collapse, 0.1 * amplitude, amplitude)
+    valid = amplitude[:, 0] > 0.5
+    _check(xp, flags.rim, valid, width=(3.0, 2.0))
+    _check(xp, lambda v: flags.combine(rim=v, closure=~v), valid)
 
 
 def test_region_means(xp, region):
