@@ -60,6 +60,8 @@ _FEW_FRAMES = 1.7
 #: long reversals need not be smoothed as little as short ones; and the largest, in frames.
 _WIDTH = 1 / 12
 _WIDEST = 64.0
+#: Largest part of a series that the least smoothing may take.
+_SHARE = 0.1
 #: Rounding of the corners of the fitted course, in units of the fall's duration: about half way
 #: between sharp corners and a sinusoidal fall, of which data like these cannot tell which is true.
 _ROUNDING = 0.04
@@ -187,7 +189,9 @@ def reversal(
     largest = ((falls(x[:, None]) - mean) / sd).max()
     p_value = (1 + ((null - mean) / sd >= largest).any(axis=0).sum()) / (n_bootstrap + 1)
 
-    width = min(max(smoothing / FWHM, _WIDTH * scales[stands_out]), _WIDEST)
+    # a short series is smoothed less, or nothing would be left of it
+    least = min(smoothing, _SHARE * len(x)) / FWHM
+    width = min(max(least, _WIDTH * scales[stands_out]), _WIDEST)
     smooth = local_linear(u, scale**-2, width)
     smoothed = smooth @ x
     b, c = drawdown_places(smoothed)
@@ -404,7 +408,7 @@ def _first_noise(u, x, scale, noise):
             )
         posterior = known_noise(sigma, rho)
     else:
-        static = noise[np.isfinite(noise)] if noise.ndim == 1 else noise[:0]
+        static = noise[np.isfinite(noise)] if noise.ndim == 1 else np.empty(0)
         if len(static) < FEWEST_FRAMES:
             raise ValueError(
                 f"noise has the shape {noise.shape}; give (sigma, rho) or a static series of at "

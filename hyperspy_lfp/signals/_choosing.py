@@ -139,7 +139,16 @@ def _expected(g, hkl, material, variance):
         )
     known = np.isfinite(variance).all(axis=0)
     q = strain_covariance(g, variance[:, known])
-    return float(np.sqrt(_median(composition_variance(q, directions, slopes, TABULATED))))
+    systematic = _table_error(material, zone_of(hkl))
+    return float(np.sqrt(_median(composition_variance(q, directions, slopes, systematic))))
+
+
+def _table_error(material, zone):
+    """Relative uncertainty of the tabulated lengths in the plane of a zone, as maps weigh it."""
+    if material.uncertainty is None:
+        return TABULATED
+    axes = [i for i in range(3) if zone[i] == 0] or [0, 1, 2]
+    return float(np.mean((np.array(material.uncertainty) / material.cell(0.0))[axes]))
 
 
 def principal_lengths(g, hkl, material):

@@ -33,9 +33,10 @@ class ElasticSettings(NamedTuple):
     spacing: tuple  # (y, x)
     sigma: float
     x_reference: float
+    region: np.ndarray | None  # (y, x): whose mean strain in each frame the strains refer to
 
 
-def settings(material, zone, directions, condition, spacing, sigma, x_reference):
+def settings(material, zone, directions, condition, spacing, sigma, x_reference, region=None):
     """`ElasticSettings` of a crystal whose beam is along an axis of the cell.
 
     The mean of the stiffness at both ends of the composition is taken: the two differ by a
@@ -70,6 +71,7 @@ def settings(material, zone, directions, condition, spacing, sigma, x_reference)
         tuple(float(s) for s in spacing),
         float(sigma),
         float(x_reference),
+        region,
     )
 
 
@@ -79,7 +81,13 @@ def plan_of(mask, how):
         how.constants, how.eigenstrain, how.directions[0], how.condition
     )
     return coherency.plan_coherency(
-        mask, how.spacing, medium, how.sigma, how.directions, x_reference=how.x_reference
+        mask,
+        how.spacing,
+        medium,
+        how.sigma,
+        how.directions,
+        reference=how.region,
+        x_reference=how.x_reference,
     )
 
 

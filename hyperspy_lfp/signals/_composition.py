@@ -43,6 +43,7 @@ class CompositionPlan(NamedTuple):
     x_reference: float
     limits: tuple  # smallest and largest composition that makes sense
     scale: np.ndarray  # (2,): lengths in the lattice they are measured from, over the reference's
+    cell: bool  # whether the reference is the material's cell, and not a lattice of known x
     nuisance: np.ndarray | None  # (2,): how a distortion of the image changes the lengths
     absolute: bool  # whether the size of the pixels matters
 
@@ -78,7 +79,7 @@ def plan(material, hkl, g, x_reference, method, nuisance=None, cell=False, absol
     measured = np.linalg.norm(result.vectors @ _dual(indices, np.asarray(g)[None])[0], axis=-1)
     metric = _metric(material.cell(result.x_reference) / 10, plane)
     expected = np.sqrt(np.einsum("vi,ij,vj->v", result.vectors, metric, result.vectors))
-    return result._replace(scale=measured / expected)
+    return result._replace(scale=measured / expected, cell=True)
 
 
 def plan_for_axes(material, zone, x_reference, method, nuisance=None, absolute=True):
@@ -151,6 +152,7 @@ def _plan(material, plane, indices, x_reference, method, nuisance, absolute):
         x_reference,
         (knots[0] - beyond, knots[-1] + beyond),
         np.ones(2),
+        False,
         None if nuisance is None else np.array(NUISANCES[nuisance]),
         # a magnification that is fitted, or cancels, cannot be wrong
         absolute and nuisance is None and method != "difference",
@@ -183,7 +185,7 @@ def _dual(indices, g):
     return np.swapaxes(np.linalg.inv(reciprocal), -1, -2)
 
 
-def build(source, maps, axes, material, hkl, plan, directions, method, nuisance, condition):
+def build(source, maps, axes, material, hkl, zone, plan, directions, method, nuisance, condition):
     """The ConcentrationMap of what `_composition_blocks` gave, stacked as (..., map, y, x)."""
     layers = {item: maps[..., i, :, :] for i, item in enumerate(MAPS, start=1)}
     layers[FLAGS] = layers[FLAGS].astype(np.uint16)
@@ -206,7 +208,7 @@ def build(source, maps, axes, material, hkl, plan, directions, method, nuisance,
         method=method,
         nuisance=nuisance,
         condition=condition if method == "elastic" else None,
-        zone=zone_of(hkl),
+        zone=zone,
         lattice_directions=directions,
         noise_tensor=noise_tensor(plan, directions),
     )

@@ -213,7 +213,7 @@ class QualityMixin:
 
 
 def _bits(names):
-    unknown = [name for name in names if name not in BITS]
+    unknown = [name for name in names if not isinstance(name, str) or name not in BITS]
     if unknown:
         raise ValueError(f"{unknown[0]!r} is no flag; use some of {tuple(BITS)}.")
     return np.uint16(sum(BITS[name] for name in names))

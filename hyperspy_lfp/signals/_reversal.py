@@ -85,9 +85,10 @@ class EvolutionReversalMixin:
         smoothing : float
             Least full width at half maximum of the smoothing, in frames; a long reversal is
             smoothed more.
-        noise : tuple (sigma, rho) or array, optional
-            Known noise of one frame and its serial correlation, or the x of a place or time in
-            which nothing changes. Default: from each curve itself.
+        noise : "errors", tuple (sigma, rho) or array, optional
+            ``"errors"``: the standard errors of the means are believed. Or the known noise of one
+            frame and its serial correlation, or the x of a place or time in which nothing changes.
+            Default: from each curve itself, which short ones hardly tell.
         confidence : float
             Of the interval.
         n_bootstrap : int
@@ -142,6 +143,14 @@ class EvolutionReversalMixin:
             # exact curves have no error, and a frame of no lattice none that is known
             known = np.isfinite(error) | ~np.isfinite(x)
             error = error if known.all() and np.nanmin(error, initial=np.inf) > 0 else None
+            own = noise
+            if isinstance(noise, str):
+                if noise != "errors" or error is None:
+                    raise ValueError(
+                        f"noise={noise!r} must be 'errors', of means that have a standard error, "
+                        "(sigma, rho), or a static series."
+                    )
+                own = (float(np.sqrt(np.nanmean(error[np.isfinite(x)]))), 0.0)
             try:
                 one = reversal(
                     time.axis,
@@ -149,7 +158,7 @@ class EvolutionReversalMixin:
                     error,
                     direction=sign,
                     smoothing=smoothing,
-                    noise=noise,
+                    noise=own,
                     confidence=confidence,
                     n_bootstrap=n_bootstrap,
                     seed=seed,

@@ -26,7 +26,9 @@ def summarise(x, show_progressbar=None, num_workers=None):
     """See `ConcentrationMap.summary`."""
     lines = [x.metadata.General.title or type(x).__name__, *_made(x)]
     numbers = _statistics(x, show_progressbar, num_workers)
-    return Summary("\n".join([*lines, *_found(numbers)]))
+    elastic = x._parameters("ConcentrationMap").get("method") == "elastic"
+    flagged = hasattr(layer_of(x, FLAGS), "axes_manager")
+    return Summary("\n".join([*lines, *_found(numbers, elastic, flagged)]))
 
 
 def _made(x):
@@ -40,6 +42,8 @@ def _made(x):
     yield f"  maps        {frames} of {size} samples, every {steps} {units}"
     material = done["material"]
     text = f"{material['name']}, method {done['method']}"
+    if done.get("condition"):
+        text += f" ({done['condition']})"
     if done.get("nuisance"):
         text += f", {done['nuisance']} fitted in each frame"
     yield f"  x from      {text}"
@@ -63,7 +67,7 @@ def _reference(described):
     return f"{where} in {several}"
 
 
-def _found(numbers):
+def _found(numbers, elastic, flagged):
     """What came out, from the statistics of the frames, (n, values)."""
     valid = numbers[:, 0]
     if not valid.any():
@@ -73,12 +77,23 @@ def _found(numbers):
     known = mean[np.isfinite(mean)]
     ends = f"{known[0]:.3f} in the first frame, {known[-1]:.3f} in the last"
     yield f"  mean x      {ends if len(known) > 1 else f'{known[0]:.3f}'}"
-    total, systematic, reference, chi = numbers[:, 2:6].sum(axis=0) / numbers[:, 6:10].sum(axis=0)
+    known = numbers[:, 6:10].sum(axis=0)
+    sums = numbers[:, 2:6].sum(axis=0)
+    total, systematic, reference, chi = sums / np.where(known > 0, known, np.nan)
     yield (
         f"  error of x  {_root(total - systematic)} from noise, {_root(systematic)} systematic "
         f"within the maps, {_root(reference)} common to all (root mean square)"
     )
-    yield f"  chi squared {chi:.2g} (mean; 1 where noise alone makes the two lengths disagree)"
+    if np.isfinite(chi):
+        why = (
+            "elasticity and noise explain the lengths"
+            if elastic
+            else ("noise alone makes the two lengths disagree")
+        )
+        yield f"  chi squared {chi:.2g} (mean; 1 where {why})"
+    if not flagged:
+        yield "  flagged     not known"
+        return
     share = 100 * numbers[:, 10:].sum(axis=0) / valid.sum()
     flags = [
         f"{name} {part:.3g} %"

@@ -4,6 +4,7 @@ import numpy as np
 
 from hyperspy_lfp import materials
 from hyperspy_lfp.kernels.consistency import closure_relations
+from hyperspy_lfp.kernels.indexing import zone_of
 from hyperspy_lfp.signals import _coherency, _composition, _composition_blocks, _frames
 from hyperspy_lfp.signals._base import map_axes
 from hyperspy_lfp.signals._docs import COMPOSITION, LAZY, REFERENCE, THRESHOLD, fill
@@ -14,6 +15,7 @@ from hyperspy_lfp.signals._reference import (
     reference_composition,
     reference_gradient,
 )
+from hyperspy_lfp.signals._regions import region_mask
 from hyperspy_lfp.signals._units import in_nanometre, to_number
 
 
@@ -113,15 +115,15 @@ class PhaseToConcentration:
         y, x = (a.axis for a in reversed(self.axes_manager.signal_axes))
         elastic = {}
         if method == "elastic":
-            zone = _composition.zone_of(hkl)
             how = _coherency.settings(
                 material,
-                zone,
+                zone_of(hkl),
                 directions,
                 condition,
                 [abs(a.scale) for a in reversed(self.axes_manager.signal_axes)],
                 self.resolution,
                 plan.x_reference,
+                _elastic_region(self, reference, reference_frame),
             )
             frame = _frames.one_frame(first if first is not None else self.data, CORE)
             elastic["how"] = how
@@ -149,11 +151,21 @@ class PhaseToConcentration:
         axes = [*self._navigation_axes("g", "coefficient"), *map_axes(self)]
         how_measured = {"method": method, "nuisance": nuisance, "condition": condition}
         signal = _composition.build(
-            self, maps, axes, material, hkl, plan, directions, **how_measured
+            self, maps, axes, material, hkl, zone_of(hkl), plan, directions, **how_measured
         )
         described["region"] = "cell" if cell else described["region"]
         signal._record("ConcentrationMap", threshold=threshold, reference=described)
         return self._finish(signal, lazy_output, show_progressbar, num_workers)
+
+
+def _elastic_region(phase, reference, reference_frame):
+    """The region whose mean strain each frame is relative to, or None.
+
+    A reference frame is one in which the particle is uniform, and its lattice free of stress.
+    """
+    if reference is None or isinstance(reference, str) or reference_frame is not None:
+        return None
+    return region_mask(reference, phase.axes_manager.signal_axes)
 
 
 def _is_cell(reference, reference_frame):

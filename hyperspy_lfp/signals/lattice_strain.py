@@ -18,7 +18,7 @@ from hyperspy_lfp.signals._base import (
 from hyperspy_lfp.signals._components import component, component_axis
 from hyperspy_lfp.signals._docs import COMPOSITION, LAZY, fill
 from hyperspy_lfp.signals._reference import reference_composition
-from hyperspy_lfp.signals._regions import region_of
+from hyperspy_lfp.signals._regions import region_mask, region_of
 from hyperspy_lfp.signals._units import to_number
 
 DEFINITIONS = ("lattice", "eulerian", "finite")
@@ -179,7 +179,16 @@ class LatticeStrain(LatticeSignal, Signal2D):
         elastic = {}
         if method == "elastic":
             elastic["how"] = _coherency.settings(
-                material, zone, directions, condition, scales, sigma, plan.x_reference
+                material,
+                zone,
+                directions,
+                condition,
+                scales,
+                sigma,
+                plan.x_reference,
+                region_mask(roi, self.axes_manager.signal_axes)
+                if roi is not None and reference["frame"] is None
+                else None,
             )
             elastic["elastic"] = _frames.delayed_plan(
                 _coherency.plan_of_frame, _frames.one_frame(data, _CORE), elastic["how"]
@@ -205,9 +214,9 @@ class LatticeStrain(LatticeSignal, Signal2D):
             **elastic,
         )
         axes = [*self._navigation_axes("component"), *map_axes(self)]
-        hkl = _composition.basis(zone).tolist()
+        hkl = self.metadata.get_item("HyperspyLFP.GeometricPhase.hkl", default=None)
         signal = _composition.build(
-            self, maps, axes, material, hkl, plan, directions, method, nuisance, condition
+            self, maps, axes, material, hkl, zone, plan, directions, method, nuisance, condition
         )
         if not self._has_noise:  # that of x is not known either
             del signal.metadata.Signal.Noise_properties

@@ -158,6 +158,20 @@ def test_elasticity_beside_the_reversal():
     assert truth.data.shape == apparent.data.shape
 
 
+def test_short_series_with_known_errors():
+    """A dozen frames tell little of their noise: the errors of the means do."""
+    x = maps(noise=0.05)
+    x.data = x.data[::10].copy()
+    x.axes_manager.navigation_axes[0].size = 12
+    x.axes_manager.navigation_axes[0].scale = 20.0
+    x.set_noise_variance(x._deepcopy_with_new_data(np.full(x.data.shape, 0.05**2, "f4")))
+    (found,) = x.evolution({"back": BACK}).concentration_reversal(noise="errors")
+    assert found.p_value < 0.05
+    assert found.t_b < found.t_c
+    assert found.ci[0] <= 0.2 <= found.ci[1]
+    assert found.sigma == pytest.approx(0.05 / np.sqrt(96), rel=1e-3)
+
+
 def test_bad_input():
     x = maps()
     evolution = x.evolution({"back": BACK})
@@ -165,6 +179,9 @@ def test_bad_input():
         evolution.concentration_reversal(direction="up")
     with pytest.raises(ValueError, match=r"region 'back':.*8"):
         x.inav[:6].evolution({"back": BACK}).concentration_reversal()
+    for noise in ("given", 0.005, (0.1, 1.5)):
+        with pytest.raises(ValueError, match="noise"):
+            evolution.concentration_reversal(noise=noise)
     with pytest.raises(ValueError, match="direction='up'"):
         x.reversal_map(direction="up")
     with pytest.raises(ValueError, match="needs a movie with a time axis"):
