@@ -24,9 +24,10 @@ import numpy as np
 
 from hyperspy_lfp.kernels._arrays import get_array_module, get_ndimage, to_host
 
-#: How far the local mean of a square must be above that of the noise. A window holds two or three
-#: independent values only, whose mean square exceeds twice its expectation once in ten times.
-_EXCESS = 2.0
+#: How far a square must be above what noise makes it, in units of that, to be believed; then all
+#: that noise does not explain counts. A window holds two or three independent values only, whose
+#: mean square exceeds five times its expectation a few times in a thousand.
+_EXCESS = 5.0
 #: Part of the variance of a strain's noise that is left in the difference to its Gaussian mean.
 #: With the power spectrum :math:`k_x^2 e^{-\sigma^2k^2}` of the noise it is the mean of
 #: :math:`(1 - e^{-\sigma^2k^2/2})^2`, which is 1 - 2/1.5^2 + 1/2^2.
@@ -102,8 +103,8 @@ def systematic(x, noise, sensitivity, misfit, misfit_noise, width, prior):
     # what noise is not known explains nothing
     known_noise = xp.where(xp.isnan(misfit_noise) & xp.isfinite(x), 0, misfit_noise)
     expected, _ = local_mean(known_noise, near)
-    excess = xp.maximum(square - _EXCESS * expected, 0)
-    wrong = excess > _EXCESS * expected
+    excess = _beyond(square, expected, xp)
+    wrong = excess > 0
     variance = excess * (sensitivity**2).sum(axis=0) + _lost_resolution(x, noise, wrong, width)
     nothing = expected <= 0
     chi_squared = xp.where(nothing, xp.nan, square / xp.where(nothing, 1, expected))
@@ -185,6 +186,13 @@ def common_scale(misfit, noise, response, width):
     return scale, variance
 
 
+def _beyond(square, expected, xp):
+    """What of a square the noise does not explain; nothing unless it is clearly beyond."""
+    rest = square - expected
+    # not-a-number stays
+    return xp.where(square <= _EXCESS * expected, 0, rest)
+
+
 def _belief(z):
     """Weight that is left to what is off by the square root of z standard deviations."""
     return 1 / (1 + z / _ROBUST**2) ** 2
@@ -198,7 +206,7 @@ def _lost_resolution(x, noise, wrong, width):
     xp = get_array_module(x)
     mean, share = local_mean(xp.where(wrong, xp.nan, x), width)
     noise = xp.where(xp.isnan(noise), 0, noise)
-    excess = xp.maximum((mean - x) ** 2 - _EXCESS * _ROUGHNESS * noise, 0)
+    excess = _beyond((mean - x) ** 2, _ROUGHNESS * noise, xp)
     excess = excess * xp.maximum(2 * share - 1, 0) ** 2
     return xp.where(wrong & xp.isfinite(x), 0, excess)
 

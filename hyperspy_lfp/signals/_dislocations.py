@@ -71,6 +71,7 @@ class DislocationMixin:
         # before anything is computed
         defects.check_step(positions, self.resolution)
         data = _frames.as_frames(self, CORE, lazy=True)
+        data = data[None] if data.ndim == CORE else data
         # a list of any length for each frame, which only an array of objects can hold
         found = _frames.map_frames(
             _find_block,
@@ -94,7 +95,7 @@ class DislocationMixin:
 
 def _frame(place):
     """A number for one navigation axis, else the indices of all."""
-    return place if len(place) > 1 else place[0] if place else 0
+    return place if len(place) > 1 else place[0]
 
 
 def _find_block(block, **settings):

@@ -457,10 +457,10 @@ def test_composition_is_as_good_as_counting_allows():
 
 
 def test_standard_error_of_the_evolution():
-    """Never too small: means over regions scatter by no more than it says.
+    """What it says is how means over regions scatter, for one resolution cell and for many.
 
-    For one resolution cell it is the noise of the map; means over larger regions scatter less
-    than 1 / sqrt(N), since the noise of a derivative has little power at long waves.
+    Over large regions far less than by 1 / sqrt(N), since the noise of a derivative has little
+    power at long waves.
     """
     movie = _noisy(0.5, 200, 80)
     phase = movie.gpa(*_cell_vectors(0.5, HKL[:2], 12.0), resolution=0.45, hkl=HKL[:2])
@@ -473,13 +473,12 @@ def test_standard_error_of_the_evolution():
     error = evolution.standard_error.data
     scatter = evolution.data.std(axis=1)
     mean_error = np.sqrt((error**2).mean(axis=1))
-    assert 0.85 < mean_error[0] / scatter[0] < 1.15  # 80 values: 8 %
-    assert scatter[1] < 1.1 * mean_error[1]
+    # 80 values: 8 %
+    np.testing.assert_array_less(0.8, mean_error / scatter)
+    np.testing.assert_array_less(mean_error / scatter, 1.2)
     # 4 pi sigma^2 an independent value
     area = 5.4 * 4.8
-    assert mean_error[1] / mean_error[0] == pytest.approx(
-        np.sqrt(4 * np.pi * 0.45**2 / area), rel=0.1
-    )
+    assert mean_error[1] / mean_error[0] < 0.6 * np.sqrt(4 * np.pi * 0.45**2 / area)
 
 
 # --- before the phases ---

@@ -413,7 +413,7 @@ def test_material(movie, phase, strain, vectors, material):
         movie.index_g_vectors(vectors, material=material)
 
 
-@pytest.mark.parametrize("method", ["GLS", "d", "elastic", None, ""])
+@pytest.mark.parametrize("method", ["GLS", "d", "stress", None, ""])
 def test_method(phase, strain, method):
     for call in (
         phase.to_concentration,
