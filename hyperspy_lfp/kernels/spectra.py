@@ -1,8 +1,8 @@
 r"""Power spectra of lattice images: their diffraction patterns.
 
 :math:`|\sum_r w(r)\,(I(r) - \bar I)\,e^{-2\pi i k r}|^2 / \sum_r w^2` under a Hann window w, with
-zero frequency at index N // 2 along each axis, whatever the parity of N. In counts of the image: white
-noise of variance v per pixel has the expectation v everywhere.
+zero frequency at index N // 2 along each axis, whatever the parity of N. In counts of the image:
+white noise of variance v per pixel has the expectation v everywhere.
 """
 
 import numpy as np
