@@ -19,10 +19,13 @@ SIGNALS = yaml.safe_load((PACKAGE / "hyperspy_extension.yaml").read_text())["sig
 CLASSES = [
     "ConcentrationEvolution",
     "ConcentrationMap",
+    "DiffractionSeries",
     "DisplacementField",
     "GeometricPhase",
     "HRTEMMovie",
     "LatticeStrain",
+    "SpotProfile",
+    "SpotTrack",
 ]
 
 # Run by the Python of a fresh environment; tells what it found there.

@@ -187,6 +187,27 @@ def two_phase_probability(log_odds, switch=_SWITCH):
     return both[:, 1] / both.sum(axis=1)
 
 
+def with_neighbours(choice, two):
+    """The same choice with what the frames before and after say: see `two_phase_probability`.
+
+    A second peak in one frame alone is noise, and a weak one between frames that have it is there.
+
+    Parameters
+    ----------
+    choice : Choice
+    two : PeakFit
+        Of two peaks.
+
+    Returns
+    -------
+    Choice
+    """
+    likely = two_phase_probability(choice.log_odds) > 0.5
+    seen = np.isfinite(two.position).all(axis=1) & (choice.splitting > _SPLITTING)
+    n_peaks = np.where(likely & seen, 2, np.minimum(choice.n_peaks, 1))
+    return choice._replace(n_peaks=np.where(choice.n_peaks == 0, 0, n_peaks))
+
+
 class Transformation(NamedTuple):
     """Verdict on a transformation, and what it rests on.
 
@@ -230,7 +251,8 @@ def transformation(
     Transformation
         ``"solid solution"``: one peak moved by more than its error allows. ``"two-phase"``: two
         peaks exchanged intensity. ``"mixed"``: each of these was more than a tenth.
-        ``"unchanged"``: neither. ``"undetermined"``: most of the change happened between frames.
+        ``"unchanged"``: neither. ``"undetermined"``: most of the change happened between frames, or
+        one peak moved by less than its width, as two phases that are not resolved do as well.
     """
     position, fraction = np.asarray(position, float), np.asarray(fraction, float)
     pair, pair_error = np.asarray(pair, float), np.asarray(pair_error, float)
@@ -249,6 +271,9 @@ def transformation(
     error, swap = _median(step_error[known]), _median(swap_error[two])
     ranges = [float(np.ptp(a)) if n else 0.0 for a in (moved, exchanged, jumped)]
     verdict = _verdict(*ranges, error, swap, len(known))
+    if verdict == "solid solution" and ranges[0] < _median(np.asarray(fwhm, float)[known]):
+        # two phases that are nearer than a width are one peak, which moves as they exchange
+        verdict = "undetermined"
     missing = np.ones(n, bool)
     missing[known] = False
     moving = _moving(moved, step_error, known, ranges[0] + ranges[1])
@@ -387,8 +412,8 @@ def molar_fraction(area, area_error, ratio, ratio_error=0.0, covariance=0.0):
 def structure_factor_ratio(first, second, first_volume=1.0, second_volume=1.0):
     """Intensity of a mole of the second phase over that of a mole of the first, thin crystals.
 
-    The integrated intensity of a crystal is proportional to its volume and |F|^2/V^2, V the volume
-    of a cell; a mole is N cells of volume V each, so that |F|^2/V is left.
+    The integrated intensity of a crystal is proportional to its volume and ``|F|^2/V^2``, V the
+    volume of a cell; a mole is N cells of volume V each, so that ``|F|^2/V`` is left.
 
     Parameters
     ----------

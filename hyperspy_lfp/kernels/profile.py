@@ -6,7 +6,7 @@ or the pattern is distorted, so that a linear map from pixels to k is all that i
 
 **Areas.** In the coordinates (u, v) in which bin i is i <= u <= i + 1, -1/2 <= v <= 1/2, a pixel
 is a parallelogram too. Green's theorem turns the area that it has below u = t within the strip
-|v| <= 1/2 into a sum over its four edges, each cut to the strip,
+``|v| <= 1/2`` into a sum over its four edges, each cut to the strip,
 
 .. math:: A(t) = \int_{u \le t} du\,dv = -\sum_{edges} \Delta v \,\langle (t - u)_+ \rangle,
 
@@ -368,7 +368,7 @@ def _overlap(limits, v, inverse):
         Upper limits of u relative to the pixel's centre, one apart. Below the first one's
         lower limit there is nothing of the pixel, and beyond the last one neither.
     v : array of shape (P,)
-        v of the pixels' centres; the strip is |v| <= 1/2.
+        v of the pixels' centres; the strip is ``|v| <= 1/2``.
     inverse : array of shape (2, 2)
         From (y, x) to (u, v).
 

@@ -1,9 +1,9 @@
 """Gaussians fitted to all spots of a pattern at once.
 
-Each spot is A exp(-|L^-1 (r - r0)|^2 / 2) on a background plane, where L L^T is the covariance of
-the spot, L = [[exp p, 0], [q, exp s]] in (y, x) order, so that it is positive definite whatever the
-step. The sum of squares is weighted by the variance that the model itself predicts, which makes the
-result that of the maximum likelihood of counts (Mortensen et al., Nature Methods 7 (2010) 377,
+Each spot is ``A exp(-|L^-1 (r - r0)|^2 / 2)`` on a background plane, where L L^T is the covariance
+of the spot, L = [[exp p, 0], [q, exp s]] in (y, x) order, so that it is positive definite whatever
+the step. The sum of squares is weighted by the variance that the model itself predicts, which makes
+the result that of the maximum likelihood of counts (Mortensen et al., Nature Methods 7 (2010) 377,
 doi 10.1038/nmeth.1447: with weights from the data the intensity would come out too low).
 Overlapping spots are fitted on what their neighbours' models leave.
 """

@@ -134,14 +134,10 @@ class LatticeSignal:
         return signal
 
     def _finish_plain(self, signal, lazy_output, show_progressbar, num_workers):
-        """`_finish` for a generic signal, which has no noise of its own."""
+        """`_finish` for a generic signal, whose layers HyperSpy does not compute with it."""
         lazy = self._lazy if lazy_output is None else lazy_output
         if not lazy and signal._lazy:
-            (data,) = _frames.compute_arrays(
-                [signal.data], show_progressbar, num_workers=num_workers
-            )
-            signal.data, signal._lazy = data, False
-            signal._assign_subclass()
+            compute_signals([signal], show_progressbar, num_workers=num_workers)
         return signal.as_lazy() if lazy and not signal._lazy else signal
 
     def to_device(self):

@@ -32,6 +32,12 @@ condition : {"plane stress", "generalised plane strain"}
     For ``method="elastic"``: a foil that is thinner than the particle is wide, or a thick one.
 """
 
+CENTRE = """
+centre : {"auto", "direct beam", "friedel"}, (kx, ky) or Signal1D
+    How the centre of each pattern is found, see `refine_centre`; or where it is, in units of the
+    axes, in all patterns or in each. ``"auto"`` of a power spectrum is zero frequency.
+"""
+
 THRESHOLD = """
 threshold : float
     Pixels whose fringe amplitude is below this part of the typical amplitude of their frame

@@ -12,6 +12,7 @@ from hyperspy_lfp.kernels.plan import plan_lockin
 from hyperspy_lfp.signals import _frames
 from hyperspy_lfp.signals._base import LatticeSignal, stacked_axis
 from hyperspy_lfp.signals._choosing import compare
+from hyperspy_lfp.signals._diffraction_blocks import spectrum_block
 from hyperspy_lfp.signals._docs import COMPOSITION, LAZY, REFERENCE, THRESHOLD, fill
 from hyperspy_lfp.signals._drift import DriftMixin
 from hyperspy_lfp.signals._indexing import check_indices, find_indices, warn_forbidden
@@ -22,7 +23,8 @@ from hyperspy_lfp.signals._sampling import (
     sample_positions,
     sampled_axes,
 )
-from hyperspy_lfp.signals._units import pixels_of, to_vectors
+from hyperspy_lfp.signals._units import in_nanometre, pixels_of, to_number, to_vectors
+from hyperspy_lfp.signals.diffraction_series import DiffractionSeries
 from hyperspy_lfp.signals.geometric_phase import GeometricPhase
 
 #: Most frames that are looked at to find lattice spots, when none are named.
@@ -448,6 +450,75 @@ class HRTEMMovie(DriftMixin, LatticeSignal, Signal2D):
             threshold=threshold,
         )
         return self._finish(result, lazy_output, show_progressbar, num_workers)
+
+    @fill(lazy=LAZY)
+    def to_diffraction_series(
+        self, *, padding=1, k_max=None, show_progressbar=None, num_workers=None, lazy_output=None
+    ):
+        """Power spectra of the frames, as diffraction patterns.
+
+        Under a Hann window, so that the border of the frame makes no cross. Zero frequency is on a
+        pixel of its own for even and odd sizes, and the axes say so.
+
+        Parameters
+        ----------
+        padding : int
+            How many times finer the spectrum is sampled; 2 or more for fits of narrow spots.
+        k_max : float, optional
+            Largest component of k that is kept, 1/nm. Default: all.
+        {lazy}
+
+        Returns
+        -------
+        DiffractionSeries
+            ``(time | kx, ky)``, axes in 1/nm.
+
+        Raises
+        ------
+        ValueError
+            If padding is not a positive whole number, or nothing is left below `k_max`.
+
+        Examples
+        --------
+        >>> from hyperspy_lfp import data
+        >>> data.lithiation_movie().to_diffraction_series(k_max=4)
+        <DiffractionSeries, title: power spectrum of lithiation movie, dimensions: (12|129, 115)>
+        """
+        pixels = self._check_frames()
+        k_max = np.inf if k_max is None else to_number(k_max, "k_max", example="4.0 (in 1/nm)")
+        if not isinstance(padding, int | np.integer) or isinstance(padding, bool) or padding < 1:
+            raise ValueError(f"padding={padding!r} must be a positive whole number.")
+        nanometres = pixels.scale * in_nanometre(pixels.units)
+        keep, axes = [], []
+        for name, n, size in zip(("ky", "kx"), pixels.shape[::-1], nanometres[::-1], strict=True):
+            n = int(n * padding)
+            scale = 1 / (n * size)
+            k = (np.arange(n) - n // 2) * scale
+            inside = np.flatnonzero(np.abs(k) <= k_max)
+            if len(inside) < 3:
+                raise ValueError(f"k_max={k_max!r} 1/nm leaves no spectrum; use up to {k[-1]:.3g}.")
+            keep.append(slice(int(inside[0]), int(inside[-1]) + 1))
+            axis = {"name": name, "size": len(inside), "scale": scale, "offset": k[inside[0]]}
+            axes.append({**axis, "units": "1/nm", "navigate": False})
+        shape = tuple(a["size"] for a in axes)
+        data = _frames.map_frames(
+            spectrum_block,
+            _frames.as_frames(self, 2, result_bytes=4 * padding**2 * int(np.prod(pixels.shape))),
+            core=2,
+            out_shape=shape,
+            dtype=np.float32,
+            padding=int(padding),
+            keep=tuple(keep),
+        )
+        signal = self._build(
+            DiffractionSeries,
+            data,
+            [*self._navigation_axes(), *axes],
+            title="power spectrum",
+            quantity="power",
+        )
+        signal._record("DiffractionSeries", power_spectrum=True, padding=int(padding))
+        return self._finish(signal, lazy_output, show_progressbar, num_workers)
 
     def _check_frames(self):
         """Whether the data are what every method needs; returns the calibration."""

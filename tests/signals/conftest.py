@@ -6,6 +6,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from hyperspy.signals import Signal2D
+from scipy.special import erf
 
 from hyperspy_lfp import materials
 
@@ -105,6 +106,81 @@ def broken_movie(images):
     return as_movie(Reader(images, broken=True).as_dask(), lazy=True)
 
 
+#: Of the simulated patterns: pixels (y, x), their scales in 1/nm, standard deviation of a spot.
+PATTERN, PATTERN_SCALE, SPOT = (231, 250), (0.0270, 0.0255), 0.04
+_CENTRE, _INDICES = (112.3, 127.8), ((2, 0, 0), (1, 0, 1), (1, 0, -1), (2, 0, 1), (2, 0, -1))
+
+
+def diffraction_patterns(
+    compositions,
+    fractions=None,
+    *,
+    area=4e4,
+    centre_drift=(0.35, -0.2),
+    turn=0.2,
+    ellipticity=0.0,
+    beam=2e5,
+    seed=5,
+    exact=False,
+):
+    """Counts (n, y, x) of the [010] zone, centres (n, 2) in (y, x) pixels and angles (n,).
+
+    `compositions` is (n,) or (n, phases), `fractions` of the intensity (n, phases). Spots are
+    Gaussians integrated over pixels, on a background that falls off from the centre. The centre
+    moves by `centre_drift` pixels a frame, the crystal turns by `turn` degrees.
+    """
+    random = np.random.default_rng(seed)
+    compositions = np.atleast_2d(np.asarray(compositions, dtype=float).T).T
+    fractions = np.ones_like(compositions) if fractions is None else np.asarray(fractions)
+    frames = np.arange(len(compositions))
+    centres = np.array(_CENTRE) + frames[:, None] * centre_drift
+    angles = TILT + np.deg2rad(turn) * frames
+    rows, columns = np.ogrid[: PATTERN[0], : PATTERN[1]]
+    images = np.empty((len(frames), *PATTERN))
+    for image, at, angle, x, f in zip(
+        images, centres, angles, compositions, fractions, strict=True
+    ):
+        k = np.hypot((rows - at[0]) * PATTERN_SCALE[0], (columns - at[1]) * PATTERN_SCALE[1])
+        image[...] = 30 + 200 * np.exp(-k / 0.8) + _spot_image(at, beam)
+        for value, part in zip(x, f, strict=True):
+            for g in _zone_vectors(value, angle):
+                g = g * [1 + ellipticity / 2, 1 - ellipticity / 2]
+                for sign in (1, -1):
+                    image += _spot_image(at + sign * g[::-1] / PATTERN_SCALE, area * part)
+    return (images if exact else random.poisson(images).astype(np.uint32)), centres, angles
+
+
+def _zone_vectors(x, angle):
+    cell = materials.get("LiFePO4").cell(x) / 10
+    along_a, along_c = (np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))
+    return [h / cell[0] * np.array(along_a) + m / cell[2] * np.array(along_c)
+            for h, _, m in _INDICES]  # fmt: skip
+
+
+def _spot_image(at, area):
+    parts = []
+    for n, c, scale in zip(PATTERN, at, PATTERN_SCALE, strict=True):
+        edges = (np.arange(n + 1) - 0.5 - c) * scale / (SPOT * np.sqrt(2))
+        parts.append(np.diff(erf(edges)) / 2)
+    return area * np.outer(*parts)
+
+
+def as_diffraction(data, lazy=False, units="1/nm", factor=1.0):
+    """A DiffractionSeries of data (..., y, x); the last navigation axis is time."""
+    signal = Signal2D(data)
+    signal = signal.as_lazy() if lazy else signal
+    for axis, i in zip(signal.axes_manager.signal_axes, (1, 0), strict=True):
+        axis.name = ("ky", "kx")[i]
+        axis.scale, axis.offset = PATTERN_SCALE[i] * factor, (-3.1, -3.3)[i] * factor
+        axis.units = units
+    for axis, name in zip(signal.axes_manager.navigation_axes, ("time", "sample"), strict=False):
+        axis.name, axis.units = name, "s" if name == "time" else ""
+        axis.scale, axis.offset = (2.5, 10.0) if name == "time" else (1.0, 0.0)
+    signal.metadata.General.title = "small series"
+    signal.set_signal_type("DiffractionSeries")
+    return signal
+
+
 class Helpers:
     """What conftest has to offer to tests, which cannot import it."""
 
@@ -118,6 +194,10 @@ class Helpers:
     as_movie = staticmethod(as_movie)
     lattice_images = staticmethod(lattice_images)
     reciprocal_vectors = staticmethod(reciprocal_vectors)
+    pattern_shape, pattern_scale, spot_sigma = PATTERN, np.array(PATTERN_SCALE), SPOT
+    diffraction_patterns = staticmethod(diffraction_patterns)
+    as_diffraction = staticmethod(as_diffraction)
+    zone_vectors = staticmethod(_zone_vectors)
 
     @staticmethod
     def steps(movie, vectors, **kwargs):
@@ -127,6 +207,8 @@ class Helpers:
         phase = movie.gpa(*vectors, resolution=RESOLUTION, **kwargs)
         region = hs.roi.RectangularROI(4.0, -0.5, 6.0, 1.5)
         concentration = phase.to_concentration("LiFePO4", **kwargs)
+        series = movie.to_diffraction_series(k_max=4.0, padding=3, **kwargs)
+        profile = series.track_spot_profile(vectors[0], width=0.5, length=1.2, **kwargs)
         return {
             "HRTEMMovie": movie,
             "GeometricPhase": phase,
@@ -136,6 +218,9 @@ class Helpers:
             "ConcentrationEvolution": concentration.evolution(
                 {"all": region, "disc": hs.roi.CircleROI(5.0, 0.5, 1.0)}, **kwargs
             ),
+            "DiffractionSeries": series,
+            "SpotProfile": profile,
+            "SpotTrack": profile.fit(peaks=1, **kwargs),
         }
 
 

@@ -21,6 +21,9 @@ ALIASES = {
     "LatticeStrain": "lattice_strain",
     "ConcentrationMap": "concentration_map",
     "ConcentrationEvolution": "concentration_evolution",
+    "DiffractionSeries": "diffraction_series",
+    "SpotProfile": "spot_profile",
+    "SpotTrack": "spot_track",
 }
 CLASSES = list(ALIASES)
 REGION = hs.roi.RectangularROI(4.0, -0.5, 6.0, 1.5)
@@ -60,7 +63,10 @@ def noise_of(signal):
 def test_set_signal_type(name, kind, lazy):
     generic = {
         "GeometricPhase": hs.signals.ComplexSignal2D(np.zeros((2, 4, 5), complex)),
-        "ConcentrationEvolution": hs.signals.Signal1D(np.zeros((2, 5))),
+        **{
+            name: hs.signals.Signal1D(np.zeros((2, 5)))
+            for name in ("ConcentrationEvolution", "SpotProfile", "SpotTrack")
+        },
     }.get(name, hs.signals.Signal2D(np.zeros((2, 4, 5))))
     signal = generic.as_lazy() if lazy else generic
     signal.set_signal_type(name if kind == "name" else ALIASES[name])
@@ -205,7 +211,7 @@ def test_permanent_markers(movie, vectors, helpers, tmp_path):
     movie.add_marker(marker, permanent=True, plot_marker=False)
     for name, signal in helpers.steps(movie, vectors).items():
         assert "Points" in signal.metadata.Markers
-        if name == "ConcentrationEvolution":
+        if name in ("ConcentrationEvolution", "SpotProfile", "SpotTrack"):
             continue  # has no place
         signal.plot()
         plt.close("all")

@@ -343,14 +343,12 @@ def test_the_cell_as_reference(g):
 
 
 def test_error_of_the_tables():
-    """Of the cell it is that of the tables everywhere; of a lattice of known x that of the change."""
+    """Of the cell it is that of the tables; of a lattice of known x that of the change."""
     signal = movie(x=1.0)
     material = materials.get("LiFePO4")
     slope = np.diff(material.cell([0.0, 1.0]), axis=0)[0] / material.cell(0.0)
     one = material.uncertainty[0] / material.cell(0.0)[0] / slope[0]
-    cell = [
-        concentration(signal, reference="cell", x_reference=x, method="a") for x in (0.0, 1.0)
-    ]
+    cell = [concentration(signal, reference="cell", x_reference=x, method="a") for x in (0.0, 1.0)]
     errors = [x.standard_error("reference").data.mean() for x in cell]
     np.testing.assert_allclose(errors, one, rtol=0.06)
     given = concentration(signal, method="a").standard_error("reference").data.mean()

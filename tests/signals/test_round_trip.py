@@ -18,6 +18,9 @@ CLASSES = [
     "LatticeStrain",
     "ConcentrationMap",
     "ConcentrationEvolution",
+    "DiffractionSeries",
+    "SpotProfile",
+    "SpotTrack",
 ]
 NODE = "HyperspyLFP"
 NOISE = "Signal.Noise_properties"
@@ -29,6 +32,9 @@ NEXT = {
     "LatticeStrain": lambda s: s.rotate(10.0).to_concentration(a_direction=(1, 0)),
     "ConcentrationMap": lambda s: s.evolution({"a": hs.roi.RectangularROI(4, 0, 6, 2)}),
     "ConcentrationEvolution": lambda s: s.standard_error,
+    "DiffractionSeries": lambda s: s.track_spot_profile((1.43, 1.83), width=0.4),
+    "SpotProfile": lambda s: s.fit(peaks=1, shape="gaussian"),
+    "SpotTrack": lambda s: s.to_concentration("LiFePO4", hkl=(1, 0, 1), reference_frame=0),
 }
 
 
@@ -265,7 +271,7 @@ def test_other_shapes(images, vectors, helpers, tmp_path, shape, suffix):
         time.convert_to_non_uniform_axis()
         time.axis = np.array([0.0, 1.0, 4.0, 9.0, 16.0])
     for name, signal in helpers.steps(movie, vectors, show_progressbar=False).items():
-        if shape == "frame" and name == "ConcentrationEvolution":
+        if shape == "frame" and name in ("ConcentrationEvolution", "SpotTrack"):
             continue  # see below
         path = tmp_path / f"{name}.{suffix}"
         signal.save(path)
@@ -287,6 +293,17 @@ def test_evolution_of_a_single_frame(images, vectors, helpers, tmp_path, suffix,
     np.testing.assert_array_equal(found.data, evolution.data)
     np.testing.assert_array_equal(found.standard_error.data, evolution.standard_error.data)
     assert found.regions == ["all", "disc"]
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("suffix", ["hspy", "zspy"])
+def test_spot_of_a_single_frame(images, vectors, helpers, tmp_path, suffix, lazy):
+    track = helpers.steps(helpers.as_movie(images[2]), vectors)["SpotTrack"]
+    track.save(tmp_path / f"t.{suffix}")
+    found = hs.load(tmp_path / f"t.{suffix}", lazy=lazy)
+    assert type(found).__name__ == ("Lazy" if lazy else "") + "SpotTrack"
+    for name in ("position", "d_spacing", "n_peaks"):
+        np.testing.assert_array_equal(compute(getattr(found, name)).data, getattr(track, name).data)
 
 
 @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
