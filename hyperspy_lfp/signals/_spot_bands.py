@@ -7,7 +7,7 @@ import numpy as np
 
 from hyperspy_lfp import materials
 from hyperspy_lfp.signals import _diffraction_blocks, _frames
-from hyperspy_lfp.signals._reciprocal import axis_pixels
+from hyperspy_lfp.signals._reciprocal import axis_pixels, reciprocal_pixels
 from hyperspy_lfp.signals._regions import region_mask
 from hyperspy_lfp.signals._units import to_number, to_vectors
 
@@ -171,10 +171,16 @@ class SpotPlacesMixin:
         if material is None:
             raise ValueError(f"spot={hkl} are Miller indices, which need a `material`.")
         spots = self.find_spots(centre=centre, mask=mask, material=material, zone=zone)
-        for spot in spots:
-            for sign in (1, -1):
-                if spot.hkl == tuple(sign * i for i in hkl):
-                    return sign * np.array([spot.kx, spot.ky])
+        opposite = tuple(-i for i in hkl)
+        seen = [np.array([s.kx, s.ky]) for s in spots if s.hkl in (hkl, opposite)]
+        if seen:
+            # of the pair the one that the border of the pattern is farther from: it may cut a band
+            pixels = reciprocal_pixels(self)
+            first = self._centre_of(centre, mask)
+            size = np.array(pixels.shape[::-1])
+            places = [first + (k / pixels.scale)[::-1] for k in seen]
+            room = [np.minimum(place, size - 1 - place).min() for place in places]
+            return seen[int(np.argmax(room))]
         found = sorted({s.hkl for s in spots if s.hkl is not None})
         raise ValueError(
             f"spot={hkl} is not among the spots of the first pattern, which are {found}: give "
