@@ -14,7 +14,8 @@ import time
 import numpy as np
 from scipy import stats
 
-from hyperspy_lfp.kernels.peaks import MODELS, expected_profile, fit_peaks
+from hyperspy_lfp.kernels.peak_model import MODELS
+from hyperspy_lfp.kernels.peaks import expected_profile, fit_peaks
 from hyperspy_lfp.kernels.phases import choose_model
 
 K = np.linspace(1.8, 2.2, 41)

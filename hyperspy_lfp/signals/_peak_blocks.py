@@ -4,6 +4,7 @@ import numpy as np
 
 from hyperspy_lfp.kernels import peaks, phases
 from hyperspy_lfp.kernels._arrays import to_host
+from hyperspy_lfp.kernels.profile_moments import profile_moments
 
 SHAPES = {"pseudo-voigt": None, "gaussian": 0.0, "lorentzian": 1.0}
 #: What a SpotTrack holds, in the order of its parameter axis. `single` is the fit of one peak,
@@ -80,7 +81,7 @@ def _fit(values, noise, k, number, shape, counts, scale_errors):
         pair = found["n_peaks"] == 2
         found["reduced_chi_square"] = np.where(pair, two.reduced_chi_square, one.reduced_chi_square)
         found["flags"] = np.where(pair, two.flags, one.flags)
-    moments = peaks.profile_moments(values, k, variance=options.get("variance"))
+    moments = profile_moments(values, k, variance=options.get("variance"))
     if options["scale_errors"]:
         scale = np.sqrt(found["reduced_chi_square"])
         errors = {n: getattr(moments, n) * scale for n in moments._fields if n.endswith("_error")}

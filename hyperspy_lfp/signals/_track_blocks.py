@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hyperspy_lfp.kernels import peaks, phases
+from hyperspy_lfp.kernels import phases
+from hyperspy_lfp.kernels.profile_moments import d_spacing, size_and_strain
 from hyperspy_lfp.signals._peak_blocks import PARAMETERS
 
 #: Quantities that need no model.
@@ -47,7 +48,7 @@ class _Rows:
         if name in ("n_peaks", "reduced_chi_square"):
             return self[name], np.full_like(self[name], np.nan)
         if name.startswith("d_spacing"):
-            return peaks.d_spacing(*self.values(name.replace("d_spacing", "position")))
+            return d_spacing(*self.values(name.replace("d_spacing", "position")))
         base = name.removesuffix("_2")
         second = name.endswith("_2")
         pair = "pair_eta" if base == "eta" else f"pair_{base}_{2 if second else 1}"
@@ -67,7 +68,7 @@ def size_block(block, instrument):
     """Size, its error, relative breadth and its error, (n, 4, time)."""
     rows = _Rows(block)
     position, eta = rows.values("position")[0], rows.values("eta")[0]
-    return np.stack(peaks.size_and_strain(position, *rows.values("fwhm"), eta, instrument), axis=1)
+    return np.stack(size_and_strain(position, *rows.values("fwhm"), eta, instrument), axis=1)
 
 
 def fraction_block(block, reflection, ratio):

@@ -6,17 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, special
 
-from hyperspy_lfp.kernels import peaks
+from hyperspy_lfp.kernels import peak_model
+from hyperspy_lfp.kernels.peak_model import BACKGROUNDS, MODELS
 from hyperspy_lfp.kernels.peaks import (
     AT_BOUND,
-    MODELS,
     NO_DATA,
     NO_PEAK,
     NOT_CONVERGED,
     PeakFit,
-    d_spacing,
     expected_profile,
     fit_peaks,
+)
+from hyperspy_lfp.kernels.profile_moments import (
+    d_spacing,
     half_asymmetry,
     profile_moments,
     size_and_strain,
@@ -74,27 +76,27 @@ def test_smeared_models_are_mixtures(model, ends):
     np.testing.assert_allclose(found, truth, atol=1e-6 * truth.max())
 
 
-@pytest.mark.parametrize("background", peaks.BACKGROUNDS)
+@pytest.mark.parametrize("background", BACKGROUNDS)
 @pytest.mark.parametrize(
     "model, n_widths", [("one", 1), ("two", 1), ("two", 2), ("graded", 1), ("tailed", 1)]
 )
 def test_derivatives(model, n_widths, background):
-    layout = peaks._Layout(model, background, n_widths)
-    fraction = peaks._fraction(K, background)
+    layout = peak_model.Layout(model, background, n_widths)
+    fraction = peak_model.fraction_of(K, background)
     p = layout.n_peaks
     theta = np.array([[13.2, 18.7][:p] + [200, 90][:p] + [1.1, 1.3][:n_widths] + [0.3, 5, 3]])
-    _, slopes = peaks._evaluate(theta, layout, fraction)
+    _, slopes = peak_model.evaluate(theta, layout, fraction)
     assert slopes.shape == (1, len(layout.names), len(K))
     for i in range(layout.size):
         step = np.zeros_like(theta)
         step[:, i] = 1e-5
-        up, down = (peaks._evaluate(theta + s * step, layout, fraction)[0] for s in (1, -1))
+        up, down = (peak_model.evaluate(theta + s * step, layout, fraction)[0] for s in (1, -1))
         numeric = (up - down)[0] / 2e-5
         # second-order differences of numbers of a few hundred: 1e-13 * 200 / 1e-5
         np.testing.assert_allclose(slopes[0, i], numeric, atol=1e-6 * (1 + abs(numeric).max()))
 
 
-@pytest.mark.parametrize("background", peaks.BACKGROUNDS)
+@pytest.mark.parametrize("background", BACKGROUNDS)
 @pytest.mark.parametrize("variance", [None, 400.0])
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
 def test_exact_profiles_are_recovered(background, variance, eta):

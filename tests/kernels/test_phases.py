@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hyperspy_lfp.kernels.peaks import MODELS, expected_profile, fit_peaks
+from hyperspy_lfp.kernels.peak_model import MODELS
+from hyperspy_lfp.kernels.peaks import expected_profile, fit_peaks
 from hyperspy_lfp.kernels.phases import (
     EVIDENCE,
     choose_model,

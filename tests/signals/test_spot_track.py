@@ -8,6 +8,7 @@ import pytest
 
 from hyperspy_lfp import materials
 from hyperspy_lfp.kernels import peaks
+from hyperspy_lfp.kernels.profile_moments import SCHERRER
 
 MATERIAL = materials.get("LiFePO4")
 HKL = (2, 0, 0)
@@ -103,7 +104,7 @@ def test_moments(moving):
 def test_size_and_strain(moving):
     _, track = moving
     size, strain = track.size_and_strain()
-    np.testing.assert_allclose(size.data, peaks.SCHERRER / track.fwhm.data)
+    np.testing.assert_allclose(size.data, SCHERRER / track.fwhm.data)
     np.testing.assert_allclose(strain.data, track.fwhm.data / track.position.data)
     assert np.all(size.get_noise_variance().data > 0)
     narrower, _ = track.size_and_strain(instrument=0.9 * FWHM)
