@@ -4,6 +4,7 @@ import numpy as np
 from hyperspy.signals import Signal1D, Signal2D
 
 from hyperspy_lfp.signals import _diffraction_blocks, _frames
+from hyperspy_lfp.signals._bad_pixels import BadPixelsMixin
 from hyperspy_lfp.signals._base import VARIANCE, LatticeSignal
 from hyperspy_lfp.signals._diffraction_spots import DiffractionSpotsMixin
 from hyperspy_lfp.signals._docs import CENTRE, LAZY, fill
@@ -22,7 +23,9 @@ _STEP = "DiffractionSeries"
 BACKGROUNDS = ("none", "sides")
 
 
-class DiffractionSeries(DiffractionSpotsMixin, SpotPlacesMixin, LatticeSignal, Signal2D):
+class DiffractionSeries(
+    DiffractionSpotsMixin, BadPixelsMixin, SpotPlacesMixin, LatticeSignal, Signal2D
+):
     """Electron diffraction patterns, ``(time | kx, ky)``; one pattern, or several axes, as well.
 
     Any HyperSpy image signal becomes one by ``s.set_signal_type("DiffractionSeries")``, pyxem's
