@@ -125,7 +125,7 @@ def fit_distortion(measured, ideal, error=None):
     return _separate(rows[:, :2], rows[:, 2], covariance, centre_error)
 
 
-def fit_rings(frame, centre, *, mask=None, radii=None):
+def fit_rings(frame, centre, *, mask=None, radii=None, aspect=1.0):
     """Fit the ellipticity, and the centre, of a pattern of rings.
 
     The radius of every ring follows, against the direction phi, dr = cy sin phi + cx cos phi +
@@ -141,8 +141,10 @@ def fit_rings(frame, centre, *, mask=None, radii=None):
     mask : bool array of shape (ny, nx), optional
         True for pixels to ignore.
     radii : tuple of float, optional
-        Range of radii in pixels to use; default a tenth of the way to the farthest border, beyond
-        the direct beam, up to that border.
+        Range of radii to use, in heights of a pixel; default a tenth of the way to the farthest
+        border, beyond the direct beam, up to that border.
+    aspect : float
+        Width of a pixel over its height.
 
     Returns
     -------
@@ -163,17 +165,18 @@ def fit_rings(frame, centre, *, mask=None, radii=None):
     if centre.shape != (2,) or not np.isfinite(centre).all():
         raise ValueError(f"centre={centre}: (y, x) in pixels is needed")
     if radii is None:
-        farthest = np.maximum(centre, np.array(frame.shape) - 1 - centre).max()
+        to_border = np.maximum(centre, np.array(frame.shape) - 1 - centre)
+        farthest = (to_border * [1.0, aspect]).max()
         radii = (0.1 * farthest, farthest)
     if not 0 <= radii[0] < radii[1] - 8:
         raise ValueError(f"radii={radii}: an ascending range of eight or more pixels is needed")
     if not valid.any() or np.ptp(frame[valid]) == 0:
         raise ValueError("no rings: the frame is empty, masked, or the same everywhere")
     filled = np.where(valid, frame, np.median(frame[valid]))
-    # u = (cy, cx, e1, e2)
-    u = np.array([centre[0], centre[1], 0.0, 0.0])
+    # u = (cy, cx, e1, e2), in heights of a pixel
+    u = np.array([centre[0], aspect * centre[1], 0.0, 0.0])
     for _ in range(_ITERATIONS):
-        normal, right = _ring_equations(filled, valid, u, radii)
+        normal, right = _ring_equations(filled, valid, u, radii, aspect)
         total = normal.sum(axis=0)
         if len(normal) < _SECTORS // 2 or not np.linalg.eigvalsh(_scaled(total))[0] > 1e-6:
             raise ValueError("not enough of rings in this range of radii to fit an ellipse to")
@@ -190,8 +193,12 @@ def fit_rings(frame, centre, *, mask=None, radii=None):
     matrix = np.array([[1 - e1, -e2], [-e2, 1 + e1]])
     matrix /= np.sqrt(np.linalg.det(matrix))
     jacobian = np.array([[-1, 0], [0, -1], [0, -1], [1, 0]], dtype=float)
+    pixel = np.array([1.0, aspect])
     found = _separate(
-        matrix, u[:2], jacobian @ covariance[2:, 2:] @ jacobian.T, np.sqrt(np.diag(covariance)[:2])
+        matrix,
+        u[:2] / pixel,
+        jacobian @ covariance[2:, 2:] @ jacobian.T,
+        np.sqrt(np.diag(covariance)[:2]) / pixel,
     )
     return found._replace(
         scale=1.0, rotation=0.0, scale_error=float("nan"), rotation_error=float("nan")
@@ -326,13 +333,15 @@ def _separate(matrix, centre, covariance, centre_error):
     )
 
 
-def _ring_equations(frame, valid, u, radii):
+def _ring_equations(frame, valid, u, radii, aspect):
     """Normal matrices and right sides of the sectors."""
     phi = 2 * np.pi * (np.arange(_DIRECTIONS) + 0.5) / _DIRECTIONS
     r = np.arange(radii[0], radii[1])
     even, odd = np.cos(2 * phi), np.sin(2 * phi)
     radius = r * (1 + u[2] * even + u[3] * odd)[:, None]
-    at = np.stack([u[0] - radius * np.sin(phi)[:, None], u[1] + radius * np.cos(phi)[:, None]])
+    at = np.stack(
+        [u[0] - radius * np.sin(phi)[:, None], (u[1] + radius * np.cos(phi)[:, None]) / aspect]
+    )
     polar = ndimage.map_coordinates(frame, at, order=1, mode="nearest")
     known = ndimage.map_coordinates(valid.astype(float), at, order=1, mode="constant") > 0.999
     sigma = _SMOOTH * (radii[1] - radii[0])

@@ -230,17 +230,6 @@ def element_strain(u, mesh):
     return np.einsum("in,enk->iek", b, u[_degrees(mesh.nodes, mesh.n_nodes)])
 
 
-def element_stress(u, x, mesh):
-    """Mean stress in the plane of each element, (3, n, k), in the unit of the stiffness."""
-    medium = mesh.medium
-    strain = element_strain(u, mesh) - medium.eigenstrain[:, None, None] * x
-    stress = np.einsum("ij,jek->iek", medium.stiffness, strain)
-    if medium.along_beam is not None:
-        coupling, _, free = medium.along_beam
-        stress += coupling[:, None, None] * (u[2 * mesh.n_nodes :][mesh.labels] - free * x)
-    return stress
-
-
 def _number_nodes(mask, labels):
     """Corners of the elements, numbered piece by piece: (n, 4), and how many there are."""
     rows, columns = np.nonzero(mask)

@@ -26,7 +26,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hyperspy_lfp.kernels.peaks import PeakFit, fit_peaks
+from hyperspy_lfp.kernels.peak_model import MODELS
+from hyperspy_lfp.kernels.peaks import fit_peaks
 
 #: Least log odds of two phases. At most 3 % of simulated single phases, sharp or smeared by a
 #: gradient, are beyond it (benchmarks/peaks.py --calibrate), and 7 % where the compositions pile up
@@ -108,15 +109,13 @@ def choose_model(one, two, *smeared, noise=1.0):
     return Choice(n_peaks, log_odds, b1 - b2, smeared_gain, splitting)
 
 
-def fit_one_or_two(profiles, k, *, noise=1.0, **options):
-    """Fit one peak and two, and decide; the smeared models where it matters.
+def fit_one_or_two(profiles, k, **options):
+    """Fit one peak and two, and decide, with the smeared models for comparison.
 
     Parameters
     ----------
     profiles, k
         As in `fit_peaks`.
-    noise : float or None
-        `dispersion` of the noise; None estimates it from the two fits.
     **options
         Of `fit_peaks`: variance, background, shared_width, eta, scale_errors.
 
@@ -124,32 +123,12 @@ def fit_one_or_two(profiles, k, *, noise=1.0, **options):
     -------
     one, two : PeakFit
     choice : Choice
-        Frames in which one sharp peak is enough have no `smeared_gain`.
     noise : float
+        `dispersion` of the noise. Less than 1 is not believed: it would sharpen the evidence.
     """
-    one, two = (fit_peaks(profiles, k, model, **options) for model in ("one", "two"))
-    if noise is None:
-        noise = dispersion(one, two)
-    choice = choose_model(one, two, noise=noise)
-    rows = np.flatnonzero(choice.n_peaks == 2)
-    if rows.size:
-        variance = options.pop("variance", None)
-        if variance is not None:
-            variance = np.broadcast_to(variance, np.shape(profiles))[rows]
-        smeared = [
-            fit_peaks(profiles[rows], k, model, variance=variance, **options)
-            for model in ("graded", "tailed")
-        ]
-        part = choose_model(_frames(one, rows), _frames(two, rows), *smeared, noise=noise)
-        for values, others in zip(choice, part, strict=True):
-            values[rows] = others
-    return one, two, choice, noise
-
-
-def _frames(fit, rows):
-    """Some frames of a fit."""
-    same = ("names", "n_parameters")
-    return PeakFit(*(v if n in same else v[rows] for n, v in zip(fit._fields, fit, strict=True)))
+    fits = [fit_peaks(profiles, k, model, **options) for model in MODELS]
+    noise = dispersion(*fits)
+    return *fits[:2], choose_model(*fits, noise=max(noise, 1.0)), noise
 
 
 def two_phase_probability(log_odds, switch=_SWITCH):

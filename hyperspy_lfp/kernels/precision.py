@@ -24,34 +24,6 @@ from hyperspy_lfp.kernels._arrays import get_array_module
 from hyperspy_lfp.kernels.lattice import quadratic_form
 
 
-def gradient_variance(contrast, dose, sigma):
-    r"""Variance of each component of a phase gradient due to counting noise.
-
-    Parameters
-    ----------
-    contrast : float or array
-        Amplitude of the fringes over the mean intensity.
-    dose : float or array
-        Electrons per pixel.
-    sigma : float
-        Resolution in pixels.
-
-    Returns
-    -------
-    float or array
-        In (radians per pixel)\ :sup:`2`, away from borders and edges.
-
-    Examples
-    --------
-    The strain across planes of 10.3 pixels with 20 % of contrast at 100 electrons a pixel:
-
-    >>> from hyperspy_lfp.kernels.precision import gradient_variance
-    >>> round(10.3 / (2 * np.pi) * float(np.sqrt(gradient_variance(0.2, 100, 10))), 5)
-    0.00231
-    """
-    return 1 / (4 * np.pi * sigma**4 * dose * contrast**2)
-
-
 def strain_covariance(g, variance):
     """Covariance of each row of the displacement gradient.
 

@@ -89,35 +89,6 @@ def profile_moments(profiles, k, *, variance=None, n_side=None):
     )
 
 
-def half_asymmetry(profiles, k, position, background=0.0):
-    """(right - left) / (right + left) of the content on both sides of a position.
-
-    Parameters
-    ----------
-    profiles : array of shape (n, m)
-    k : array of shape (m,)
-    position : array of shape (n,)
-        Where to cut; the bin that holds it is divided. Of the highest point, the number tells a
-        skew; of the centroid or of a symmetric fit it is 0 to first order.
-    background : array of shape (n, m), optional
-
-    Returns
-    -------
-    array of shape (n,)
-        Within the reach that both sides have.
-    """
-    s = np.asarray(to_host(profiles), dtype=float) - background
-    k = np.asarray(to_host(k), dtype=float)
-    at = (np.asarray(position, dtype=float) - k[0]) / (k[1] - k[0]) + 0.5
-    reach = np.minimum(at, len(k) - at)[:, None]
-    edges = np.arange(len(k) + 1.0) - at[:, None]
-    inside = np.clip(edges, 0, reach)
-    right = (s * np.diff(inside)).sum(axis=1)
-    left = (s * np.diff(np.clip(edges, -reach, 0))).sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (right - left) / (right + left)
-
-
 def d_spacing(position, error):
     """Lattice spacing 1/k and its standard error."""
     return 1 / position, error / position**2

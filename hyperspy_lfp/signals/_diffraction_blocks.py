@@ -7,6 +7,7 @@ import numpy as np
 
 from hyperspy_lfp.kernels import profile
 from hyperspy_lfp.kernels._arrays import get_array_module, to_host
+from hyperspy_lfp.kernels.azimuth import turned_spots, turned_with
 from hyperspy_lfp.kernels.pattern_centre import find_centre
 from hyperspy_lfp.kernels.spectra import power_spectra
 
@@ -14,10 +15,6 @@ from hyperspy_lfp.kernels.spectra import power_spectra
 PROFILE_MAPS = ("counts", "variance")
 #: Least side of the blocks' pattern that centres are looked for in first.
 _FINE = 512
-#: Pixels of a spot stand so many times the noise above the background around it.
-_ABOVE = 4.0
-#: The window of a spot is centred on it so many times: it may begin at the window's border.
-_CENTRED = 3
 #: Part of a saturated pixel in a bin that matters: less comes by the slopes of its neighbours.
 _SATURATED = 0.02
 
@@ -70,9 +67,16 @@ def track_block(frames, centres, *, mask, plan, follow, exclude, saturation, opt
     spots = np.broadcast_to(plan.spot, (len(frames), 2))
     units = np.broadcast_to(plan.unit, (len(frames), 2))
     if follow:
-        others = (exclude, options.get("exclude_radius"))
-        pairs = zip(frames, centres, strict=True)
-        spots = np.array([_turned(*pair, plan, mask, *others) for pair in pairs])
+        spots = turned_spots(
+            frames,
+            centres,
+            plan.spot,
+            plan.width,
+            to_k=plan.to_k,
+            mask=mask,
+            exclude=exclude,
+            exclude_radius=options.get("exclude_radius"),
+        )
         units = spots / np.hypot(*plan.spot)
     normal = np.array([plan.unit[1], -plan.unit[0]])
     across = 0.0 if plan.radial else plan.spot @ normal
@@ -82,7 +86,7 @@ def track_block(frames, centres, *, mask, plan, follow, exclude, saturation, opt
     others = None
     if exclude is not None:
         others = (
-            centres[:, None] + _turned_with(exclude, plan.spot, spots) @ np.linalg.inv(plan.to_k).T
+            centres[:, None] + turned_with(exclude, plan.spot, spots) @ np.linalg.inv(plan.to_k).T
         )
     found = profile.band_profiles(
         frames, band, plan.bins, mask=mask, exclude=others, to_k=plan.to_k, **options
@@ -91,70 +95,6 @@ def track_block(frames, centres, *, mask, plan, follow, exclude, saturation, opt
     if saturation is not None:
         _leave_out_saturated(out, frames, band, saturation)
     return out
-
-
-def _turned(frame, centre, plan, mask, exclude, radius):
-    """Where the spot is in a pattern, (ky, kx): its azimuth follows, its k does not.
-
-    The centroid of what is above the median in a window of twice the band's width; the given
-    place where there is nothing.
-    """
-    to_pixels = np.linalg.inv(plan.to_k)
-    size = np.hypot(*plan.spot)
-    reach = np.abs(to_pixels).sum(axis=1) * plan.width
-    spot = plan.spot
-    for _ in range(_CENTRED):
-        at = centre + to_pixels @ spot
-        window = _window(at, reach, frame.shape)
-        if window is None:
-            return plan.spot
-        patch = frame[window].astype(float)
-        if mask is not None:
-            patch[mask[window]] = np.nan
-        rows, columns = (np.arange(w.start, w.stop) for w in window)
-        if exclude is not None:
-            for other in _turned_with(exclude, plan.spot, spot[None])[0]:
-                off = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1) - centre
-                patch[np.hypot(*np.moveaxis(off @ plan.to_k.T - other, -1, 0)) < radius] = np.nan
-        found = _centroid(patch, rows, columns)
-        if found is None:
-            return plan.spot
-        now = plan.to_k @ (found - centre)
-        spot = now * size / np.hypot(*now)
-    return spot
-
-
-def _window(at, reach, shape):
-    """Slices about a place, or None if nothing of it is in the pattern."""
-    if not np.isfinite(at).all():
-        return None
-    low = np.maximum(np.floor(at - reach), 0).astype(int)
-    high = np.minimum(np.ceil(at + reach) + 1, shape).astype(int)
-    if np.any(high - low < 3):
-        return None
-    return tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-
-
-def _centroid(patch, rows, columns):
-    """Centroid of what stands out, or None if nothing does or more than half is not seen."""
-    known = np.isfinite(patch)
-    if known.sum() < patch.size / 2:
-        return None
-    level = np.median(patch[known])
-    noise = 1.4826 * np.median(np.abs(patch[known] - level))
-    excess = np.where(known, patch - level, 0)
-    excess[excess < _ABOVE * noise] = 0
-    total = excess.sum()
-    if not total > 0:
-        return None
-    return np.array([excess.sum(axis=1) @ rows, excess.sum(axis=0) @ columns]) / total
-
-
-def _turned_with(vectors, before, after):
-    """Vectors (m, 2) turned as `before` (2,) is to each of `after` (n, 2): (n, m, 2)."""
-    vectors, before, after = (v[..., 0] + 1j * v[..., 1] for v in (vectors, before, after))
-    turned = vectors * (after / before)[:, None]
-    return np.stack([turned.real, turned.imag], axis=-1)
 
 
 def _leave_out_saturated(out, frames, band, saturation):

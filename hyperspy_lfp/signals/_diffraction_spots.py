@@ -11,6 +11,7 @@ from hyperspy_lfp.kernels.spot_indexing import index_spots
 from hyperspy_lfp.signals._base import VARIANCE
 from hyperspy_lfp.signals._docs import CENTRE, fill
 from hyperspy_lfp.signals._reciprocal import axis_pixels, reciprocal_pixels
+from hyperspy_lfp.signals._units import to_number
 
 _FLAGS = {
     "saturated": spots.SATURATED,
@@ -194,13 +195,25 @@ class DiffractionSpotsMixin:
         Returns
         -------
         Distortion
-            With ``ellipticity`` (long over short axis, less 1), ``angle``, ``scale``, ``rotation``
-            and their standard errors; `track_spot_profile` takes it as ``distortion``.
+            With ``ellipticity`` (long over short axis, less 1), the ``angle`` of the long axis and
+            ``rotation`` (radian, counter-clockwise as displayed), ``scale``, and their standard
+            errors; `track_spot_profile` takes it as ``distortion``.
 
         Raises
         ------
         ValueError
             If fewer than four spots are indexed.
+
+        See Also
+        --------
+        fit_ring_distortion : from a powder, whose lattice need not be known.
+
+        Examples
+        --------
+        >>> from hyperspy_lfp import data
+        >>> found = data.diffraction_series(beam_stop=False).fit_distortion(x=0.0)
+        >>> found.ellipticity < 0.002
+        True
         """
         pixels = reciprocal_pixels(self)
         material = materials.get(material)
@@ -218,6 +231,66 @@ class DiffractionSpotsMixin:
         if len(measured) and np.linalg.det(np.linalg.lstsq(ideal, measured, rcond=None)[0]) < 0:
             ideal = ideal * [1, -1]
         return distortion.fit_distortion(measured, ideal / pixels.scale.mean())
+
+    @fill(centre=CENTRE)
+    def fit_ring_distortion(self, *, frame=0, centre="friedel", mask=None, k_range=None):
+        """Elliptical distortion of the camera, from the rings of a powder.
+
+        Rings are round whatever the lattice parameter: gold or bismuth on a grid serves, and no
+        material need be known. They tell neither scale nor rotation.
+
+        Parameters
+        ----------
+        frame : int
+            Pattern of the series.
+        {centre}
+            Refined together with the ellipse; within a few pixels is enough.
+        mask : ROI, signal or array, optional
+            Pixels to leave out.
+        k_range : (float, float), optional
+            Range of k in 1/nm in which there are rings. Default: from a tenth of the way to the
+            farthest border up to it.
+
+        Returns
+        -------
+        Distortion
+            As of `fit_distortion`, with ``scale`` 1 and ``rotation`` 0, whose errors are NaN.
+
+        Raises
+        ------
+        ValueError
+            If there are no rings in the range, or less than half of a circle of them.
+
+        Examples
+        --------
+        >>> from hyperspy_lfp.signals import DiffractionSeries
+        >>> ky, kx = (np.mgrid[:121, :121] - 60.0) / 20
+        >>> k = np.hypot(ky, kx / 1.03)  # an ellipse, 3 % longer along kx
+        >>> rings = sum(100 * np.exp(-(((k - r) / 0.08) ** 2)) for r in (1.4, 2.2, 2.6))
+        >>> d = DiffractionSeries(rings)
+        >>> d.axes_manager.signal_axes.set(scale=0.05, units="1/nm")
+        >>> round(d.fit_ring_distortion(centre=(3.0, 3.0)).ellipticity, 3)
+        0.03
+        """
+        self._check_patterns()
+        pixels = reciprocal_pixels(self)
+        index = self._index_of(frame)
+        mask = self._mask(mask)
+        dx, dy = pixels.scale
+        if k_range is not None:
+            low, high = (to_number(k, "k_range", low=0, example="(2.0, 8.0)") for k in k_range)
+            if not low + 8 * dy < high:
+                raise ValueError(
+                    f"k_range={k_range!r} must ascend by eight pixels ({8 * dy:.3g} 1/nm) or more."
+                )
+            k_range = (low / dy, high / dy)
+        return distortion.fit_rings(
+            self._pattern(index),
+            self._centre_of(centre, mask, index),
+            mask=mask,
+            radii=k_range,
+            aspect=dx / dy,
+        )
 
     @fill(centre=CENTRE)
     def rotation_drift(self, *, reference=0, n=40, centre="auto", mask=None):

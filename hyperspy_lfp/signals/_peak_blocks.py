@@ -58,29 +58,25 @@ def _fit(values, noise, k, number, shape, counts, scale_errors):
         # a bin whose noise is not known does not count
         values = np.where(np.isfinite(options["variance"]), values, np.nan)
         options["variance"] = np.where(np.isfinite(values), options["variance"], 1.0)
-    found = {}
-    one = two = None
-    if number in (1, "auto"):
-        one = peaks.fit_peaks(values, k, "one", **options)
-        found |= _of_single(one)
-    if number in (2, "auto"):
-        two = peaks.fit_peaks(values, k, "two", **options)
-        found |= _of_pair(two)
     if number == "auto":
-        smeared = [peaks.fit_peaks(values, k, m, **options) for m in ("graded", "tailed")]
-        noise_scale = phases.dispersion(one, two, *smeared)
-        choice = phases.choose_model(one, two, *smeared, noise=max(noise_scale, 1.0))
+        one, two, choice, _ = phases.fit_one_or_two(values, k, **options)
         choice = phases.with_neighbours(choice, two)
-        found["n_peaks"], found["log_odds"] = choice.n_peaks, choice.log_odds
+        pair = choice.n_peaks == 2
+        found = _of_single(one) | _of_pair(two)
+        found |= {
+            "n_peaks": choice.n_peaks,
+            "log_odds": choice.log_odds,
+            "reduced_chi_square": np.where(pair, two.reduced_chi_square, one.reduced_chi_square),
+            "flags": np.where(pair, two.flags, one.flags),
+        }
     else:
-        fit = one if number == 1 else two
-        found["n_peaks"] = np.where(np.isfinite(fit.position).all(axis=1), number, 0)
-    chosen = two if one is None else one
-    found["reduced_chi_square"], found["flags"] = chosen.reduced_chi_square, chosen.flags
-    if one is not None and two is not None:
-        pair = found["n_peaks"] == 2
-        found["reduced_chi_square"] = np.where(pair, two.reduced_chi_square, one.reduced_chi_square)
-        found["flags"] = np.where(pair, two.flags, one.flags)
+        fit = peaks.fit_peaks(values, k, "one" if number == 1 else "two", **options)
+        found = _of_single(fit) if number == 1 else _of_pair(fit)
+        found |= {
+            "n_peaks": np.where(np.isfinite(fit.position).all(axis=1), number, 0),
+            "reduced_chi_square": fit.reduced_chi_square,
+            "flags": fit.flags,
+        }
     moments = profile_moments(values, k, variance=options.get("variance"))
     if options["scale_errors"]:
         scale = np.sqrt(found["reduced_chi_square"])

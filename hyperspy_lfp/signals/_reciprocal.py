@@ -6,7 +6,7 @@ import numpy as np
 import pint
 from scipy import constants
 
-from hyperspy_lfp.signals._units import _SPELLINGS
+from hyperspy_lfp.signals._units import check_scales, uniform_axes, unit_name
 
 _RECIPROCAL = {"A^-1": "1/angstrom", "1/A": "1/angstrom", "nm^-1": "1/nm", "Å^-1": "1/angstrom"}
 #: Largest angle in a pattern, rad: beyond, a camera length is in another unit than HyperSpy's mm,
@@ -68,41 +68,29 @@ def electron_wavelength(energy):
 
 def reciprocal_pixels(signal):
     """Calibration of the two signal axes in 1/nm, or an error that says what is missing."""
-    axes = signal.axes_manager.signal_axes
-    for axis in axes:
-        if not axis.is_uniform:
-            raise NotImplementedError(
-                f"{type(signal).__name__} with the non-uniform signal axis {axis.name!r} is not "
-                "supported; interpolate it onto a uniform axis first, for example with "
-                "`s.interpolate_on_axis('uniform', axis=...)`."
-            )
+    axes = uniform_axes(signal)
     factor = np.array([_factor(axis, signal) for axis in axes])
     axis_scale = np.array([axis.scale for axis in axes], dtype=float)
-    if not np.all(np.isfinite(axis_scale) & (axis_scale > 0)):
-        raise ValueError(
-            f"the scales of the signal axes are {axis_scale[0]:g} and {axis_scale[1]:g}, but must "
-            "be positive; set them with "
-            "`s.axes_manager.signal_axes.set(scale=0.0225, units='1/nm')`."
-        )
+    check_scales(axis_scale, axes[0].units, "scale=0.0225, units='1/nm'")
     return ReciprocalPixels(tuple(axis.size for axis in axes), factor * axis_scale)
 
 
 def _factor(axis, signal):
     """1/nm in one unit of an axis."""
     registry = pint.get_application_registry()
-    name = str(axis.units).strip() if isinstance(axis.units, str) else ""
+    name = unit_name(axis)
     advice = (
         "set the scale, for example with "
         "`s.axes_manager.signal_axes.set(scale=0.0225, units='1/nm')`"
     )
-    if name in ("", "<undefined>", "px", "pixel", "pixels"):
+    if name is None:
         raise ValueError(
             f"the signal axis {axis.name!r} has no calibration (units={axis.units!r}), so that "
             f"spacings are unknown: {advice}; or, with a camera length and a beam energy in the "
             "metadata, the size of a pixel on the detector with units='mm'."
         )
     name = "".join(c for c in name if c not in "${} ")  # as in the TeX of some programs
-    name = _RECIPROCAL.get(name, _SPELLINGS.get(name, name))
+    name = _RECIPROCAL.get(name, name)
     try:
         quantity = registry.Quantity(1.0, name)
     except Exception as error:  # pint raises many kinds for what it cannot read

@@ -8,6 +8,7 @@ import pint
 #: Spellings that files use and pint does not know, or reads as another quantity.
 _SPELLINGS = {"n_m": "nm", "p_m": "pm", "u_m": "um", "µ_m": "um", "m_": "m", "Å": "angstrom"}
 _SPELLINGS |= {"Angstrom": "angstrom", "Angstroms": "angstrom"}
+_NO_UNITS = ("", "<undefined>", "px", "pixel", "pixels")
 
 
 def _registry():
@@ -39,8 +40,8 @@ class Pixels(NamedTuple):
         return g[:, ::-1] / self.scale
 
 
-def pixels_of(signal):
-    """Calibration of the two signal axes of an image, or an error that says how to set it."""
+def uniform_axes(signal):
+    """The signal axes, or an error that says how to make them uniform."""
     axes = signal.axes_manager.signal_axes
     for axis in axes:
         if not axis.is_uniform:
@@ -49,15 +50,31 @@ def pixels_of(signal):
                 "supported; interpolate it onto a uniform axis first, for example with "
                 "`s.interpolate_on_axis('uniform', axis=...)`."
             )
+    return axes
+
+
+def check_scales(scale, units, example):
+    """The sizes of pixels along (x, y) must be positive."""
+    if not np.all(np.isfinite(scale) & (scale > 0)):
+        raise ValueError(
+            f"the scales of the signal axes are {scale[0]:g} and {scale[1]:g} {units}, but must be "
+            f"positive; set them with `s.axes_manager.signal_axes.set({example})`."
+        )
+
+
+def unit_name(axis):
+    """The unit of an axis in a spelling that pint knows; None without any."""
+    name = str(axis.units).strip() if isinstance(axis.units, str) else ""
+    return None if name in _NO_UNITS else _SPELLINGS.get(name, name)
+
+
+def pixels_of(signal):
+    """Calibration of the two signal axes of an image, or an error that says how to set it."""
+    axes = uniform_axes(signal)
     units = [_length_unit(axis, axes) for axis in axes]
     factors = [1.0, float(_registry().Quantity(1.0, units[1]).to(units[0]).magnitude)]
     scale = np.array([axis.scale for axis in axes]) * factors
-    if not np.all(np.isfinite(scale) & (scale > 0)):
-        raise ValueError(
-            f"the scales of the signal axes are {scale[0]:g} and {scale[1]:g} {units[0]}, but "
-            "must be positive; set them with "
-            "`s.axes_manager.signal_axes.set(scale=0.025, units='nm')`."
-        )
+    check_scales(scale, units[0], "scale=0.025, units='nm'")
     return Pixels(
         shape=tuple(axis.size for axis in axes),
         scale=scale,
@@ -68,17 +85,16 @@ def pixels_of(signal):
 
 def _length_unit(axis, axes):
     """A unit of length that pint understands."""
-    name = str(axis.units).strip() if isinstance(axis.units, str) else ""
+    name = unit_name(axis)
     advice = (
         "Set the pixel size, for example with "
         "`s.axes_manager.signal_axes.set(scale=0.025, units='nm')`"
     )
-    if name in ("", "<undefined>", "px", "pixel", "pixels"):
+    if name is None:
         raise ValueError(
             f"the signal axis {axis.name!r} has no unit of length (units={axis.units!r}), so "
             f"that spacings of the lattice are unknown. {advice}."
         )
-    name = _SPELLINGS.get(name, name)
     hint = " (`A` is ampere; write 'Å' or 'angstrom')" if name == "A" else ""
     try:
         is_length = _registry().Unit(name).is_compatible_with("m")

@@ -343,6 +343,23 @@ def test_ellipse_of_rings(e, angle, texture):
     assert np.isnan(found.scale_error) and np.isnan(found.rotation_error)
 
 
+@pytest.mark.parametrize("aspect", [0.8, 1.25])
+def test_rings_of_oblong_pixels(aspect):
+    """The ellipse is that of k, not of the pixels."""
+    e, angle, centre = 0.03, 0.4, np.array([90.3, 94.6])
+    y, x = np.indices((181, 220)) - centre[:, None, None]
+    back = np.linalg.inv(stretch(1 + e, angle))
+    y, x = np.tensordot(back, np.stack([y, aspect * x]), 1)
+    r = np.hypot(y, x)
+    light = 20 + sum(300 * np.exp(-(((r - at) / 3) ** 2)) for at in (35, 50, 61, 75))
+    frame = np.random.default_rng(0).poisson(light)
+    found = fit_rings(frame, centre + [0.8, -1.1], radii=(18, 85), aspect=aspect)
+    assert abs(found.ellipticity - e) < 4 * found.ellipticity_error + e**2 / 2
+    apart = (found.angle - angle + np.pi / 2) % np.pi - np.pi / 2
+    assert abs(apart) < 4 * found.angle_error
+    assert (abs(found.centre - centre) < np.maximum(4 * found.centre_error, 0.03)).all()
+
+
 def test_rings_that_are_not_there():
     flat = np.full((90, 90), 7.0)
     with pytest.raises(ValueError, match="rings"):

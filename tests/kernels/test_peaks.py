@@ -19,7 +19,6 @@ from hyperspy_lfp.kernels.peaks import (
 )
 from hyperspy_lfp.kernels.profile_moments import (
     d_spacing,
-    half_asymmetry,
     profile_moments,
     size_and_strain,
 )
@@ -360,15 +359,6 @@ def test_moments_with_gaps():
     assert np.isfinite(found.centroid[0]) and np.isnan(found.centroid[1])
     with pytest.raises(ValueError, match="n_side"):
         profile_moments(y, K, n_side=21)
-
-
-def test_half_asymmetry():
-    even = expected_profile(K, 1.9837, 0.04, 1e4, eta=0.2)
-    tail = expected_profile(K, [1.9837, 2.06], 0.04, [1e4, 5e3], eta=0.2, model="tailed")
-    found = half_asymmetry(np.stack([even, tail, tail[::-1]]), K, [1.9837, 1.9837, 4 - 1.9837])
-    # the bin that is cut is taken as flat: a term of third order in its width
-    assert abs(found[0]) < (STEP / 0.04) ** 3 / 4
-    assert found[1] > 0.2 and found[2] == pytest.approx(-found[1])
 
 
 def test_derived_quantities():

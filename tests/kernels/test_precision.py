@@ -23,10 +23,15 @@ def _turn(angle):
     return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 
 
+def _gradient_variance(contrast, dose, sigma):
+    """Of each component, by counting noise alone, in (radians per pixel)^2."""
+    return 1 / (4 * np.pi * sigma**4 * dose * contrast**2)
+
+
 def test_closed_form_of_a_square_pair():
     """sigma(strain across the planes) = d / (4 pi^(3/2) sigma^2 C sqrt(D)), 2.3e-3 in gpa.md."""
     d, sigma, contrast, dose = 10.3, 10.0, 0.2, 100.0
-    variance = np.full(2, precision.gradient_variance(contrast, dose, sigma))
+    variance = np.full(2, _gradient_variance(contrast, dose, sigma))
     q = precision.strain_covariance(np.eye(2) / d, variance)
     expected = d / (4 * np.pi**1.5 * sigma**2 * contrast * np.sqrt(dose))
     np.testing.assert_allclose(np.sqrt(q[:2]), expected, rtol=1e-12)
@@ -43,7 +48,7 @@ def test_general_closed_form(seed, number):
     g[1] = _turn(1.2) @ g[0]  # never all collinear
     contrast = random.uniform(0.05, 0.4, number)
     sigma, dose = 8.0, 50.0
-    q = precision.strain_covariance(g, precision.gradient_variance(contrast, dose, sigma))
+    q = precision.strain_covariance(g, _gradient_variance(contrast, dose, sigma))
     m = (g * contrast[:, None] ** 2).T @ g
     expected = np.linalg.inv(m) / (16 * np.pi**3 * sigma**4 * dose)
     np.testing.assert_allclose([[q[0], q[2]], [q[2], q[1]]], expected, rtol=1e-9)

@@ -11,9 +11,7 @@ from hyperspy_lfp.kernels.profile import (
     _bounding_box,
     _weights,
     band_profiles,
-    follow_spot,
     radial_band,
-    radial_directions,
 )
 
 ANGLES = st.floats(0, 2 * np.pi)
@@ -395,115 +393,6 @@ def test_spot_beside_an_excluded_corner_keeps_its_counts():
     np.testing.assert_allclose(hidden.counts, plain.counts, atol=0.1)
 
 
-# ---------------------------------------------------------------- following
-
-
-def moving_spot(n=12):
-    steps = np.arange(n)
-    centres = np.column_stack([40 + 0.8 * np.sin(steps), 42 + 0.5 * np.cos(2 * steps)])
-    angle = 0.3 + 0.02 * steps
-    spots = centres + (22 + 0.15 * steps)[:, None] * direction(angle).T
-    return centres, spots
-
-
-def test_spot_is_followed_without_noise():
-    centres, spots = moving_spot()
-    frames = np.stack([7 + gaussian((85, 83), s, 2.0, 1000 * 0.8**i) for i, s in enumerate(spots)])
-    found = follow_spot(frames, spots[0] + [0.7, -0.9], 2.0, centres=centres)
-    # the sampled weight of 2 px is exact to exp(-2 pi^2 sigma^2 / 2); its cut at 3 sigma is not
-    np.testing.assert_allclose(found, spots, atol=2e-3)
-    np.testing.assert_allclose(follow_spot(frames, spots[0], 2.0), spots, atol=2e-3)
-
-
-def test_spot_is_followed_to_its_counting_error():
-    centres, spots = moving_spot(20)
-    random = np.random.default_rng(1)
-    total, level, sigma = 900.0, 0.5, 2.0
-    errors = []
-    for _ in range(5):
-        frames = np.stack(
-            [random.poisson(level + gaussian((85, 83), s, sigma, total)) for s in spots]
-        )
-        errors.append(follow_spot(frames, spots[0], sigma, centres=centres) - spots)
-    rms = np.sqrt(np.mean(np.square(errors)))
-    # under a Gaussian weight w of the spot's own width the sum of w x changes by N/4 for a
-    # shift of one; its variance is N sigma^2/9 from the spot and pi/2 level sigma^4 from below it
-    variance = sigma**2 / total * (16 / 9) + 8 * np.pi * level * sigma**4 / total**2
-    assert rms == pytest.approx(np.sqrt(variance), rel=5 / np.sqrt(2 * 200))
-
-
-def test_lost_spot_is_nan_and_found_again():
-    centres, spots = moving_spot()
-    strength = np.array([500, 500, 0, 0, 500, 500, 500, 500, 0, 500, 500, 500.0])
-    frames = np.stack(
-        [3 + gaussian((85, 83), s, 2.0, t) for s, t in zip(spots, strength, strict=True)]
-    )
-    noisy = np.random.default_rng(3).poisson(frames).astype(float)
-    noisy[6] = np.nan
-    found = follow_spot(noisy, spots[0], 2.0, centres=centres)
-    lost = np.isnan(found).all(axis=1)
-    np.testing.assert_array_equal(np.flatnonzero(lost), [2, 3, 6, 8])
-    assert np.abs(found - spots)[~lost].max() < 1
-
-
-@pytest.mark.parametrize("level", [0.05, 0.3, 5.0])
-def test_noise_is_no_spot(level):
-    frames = np.random.default_rng(4).poisson(level, (300, 31, 31))
-    assert np.isnan(follow_spot(frames, (15, 15), 1.5)).all()
-    assert np.isnan(follow_spot(50 * frames, (15, 15), 1.5, gain=50)).all()
-
-
-def test_spot_of_fifty_electrons_is_seen():
-    """Its signal under the weight is N/2 with a variance of N/3, 6.1 standard errors."""
-    spot = gaussian((31, 31), (15.2, 14.8), 1.5, total=50)
-    frames = np.random.default_rng(4).poisson(0.01 + spot, (200, 31, 31))
-    found = follow_spot(frames, (15, 15), 1.5)
-    # a standard error of 6.1 is 1, so that 14 % fall below 5; 5 standard errors of the binomial
-    assert np.isnan(found[:, 0]).mean() < 0.14 + 5 * np.sqrt(0.14 * 0.86 / 200)
-
-
-def test_spot_is_not_taken_for_its_neighbour():
-    spots = np.array([[30.0, 30.0], [30.0, 30.0]])
-    frames = np.stack([gaussian((61, 61), s, 2.0, t) for s, t in zip(spots, (500, 0), strict=True)])
-    frames += 1 + gaussian((61, 61), (30, 42), 2.0, 5000)
-    found = follow_spot(frames, spots[0], 2.0)
-    np.testing.assert_allclose(found[0], spots[0], atol=0.2)
-    assert np.isnan(found[1]).all()
-    mask = np.zeros((61, 61), dtype=bool)
-    mask[27:34, 39:46] = True
-    assert np.isnan(follow_spot(frames, (30, 42), 2.0, mask=mask)).all()
-
-
-def test_elliptical_weight_and_missing_centres():
-    spot = np.array([25.3, 31.8])
-    frames = np.repeat(2 + gaussian((51, 63), spot, (1.5, 3.0), 1000)[None], 3, axis=0)
-    centres = np.array([[5.0, 5.0], [np.nan, 5.0], [5.0, 5.0]])
-    found = follow_spot(frames, spot + 1, (1.5, 3.0), centres=centres)
-    np.testing.assert_allclose(found[[0, 2]], [spot, spot], atol=5e-3)
-    assert np.isnan(found[1]).all()
-
-
-def test_directions_leave_the_distance_out_and_fill_gaps():
-    nan = [np.nan, np.nan]
-    positions = [nan, [3, 8], nan, [8, 3], nan]
-    k = radial_directions(positions, [[3, 3]] * 5, np.diag([2.0, 1.0]))
-    np.testing.assert_allclose(k, [[0, 1], [0, 1], [0, 1], [1, 0], [1, 0]])
-    with pytest.raises(ValueError, match="seen in no frame"):
-        radial_directions([nan], [[0, 0]])
-
-
-def test_profile_axis_is_fixed_while_the_spot_moves_out():
-    """Following turns the band with the spot; the spot's shift in k stays in the profile."""
-    centres, spots = moving_spot()
-    frames = np.stack([gaussian((95, 93), s, 2.0, 1000.0) for s in spots])
-    found = follow_spot(frames, spots[0], 2.0, centres=centres)
-    band = radial_band(centres, radial_directions(found, centres), 10, 1, 20)
-    counts = band_profiles(frames, band, 28).counts
-    k = 10.5 + np.arange(28)
-    truth = 22 + 0.15 * np.arange(len(spots))
-    np.testing.assert_allclose(counts @ k / counts.sum(axis=1), truth, atol=1e-3)
-
-
 # ---------------------------------------------------------------- bad input
 
 FRAMES = np.ones((2, 20, 20))
@@ -542,13 +431,3 @@ def test_more_bad_input():
             radial_band((1, 1), (0, 1), 0, **{"step": 1, "width": 1, name: -1})
     with pytest.raises(ValueError, match="length zero"):
         radial_band((1, 1), (0, 0), 0, 1, 1)
-    with pytest.raises(ValueError, match="frames has 2"):
-        follow_spot(FRAMES[0], (1, 1), 2)
-    with pytest.raises(ValueError, match="sigma is"):
-        follow_spot(FRAMES, (1, 1), 0)
-    with pytest.raises(ValueError, match="mask has shape"):
-        follow_spot(FRAMES, (1, 1), 2, mask=np.zeros((2, 2), bool))
-    with pytest.raises(ValueError, match="gain is 0"):
-        follow_spot(FRAMES, (1, 1), 2, gain=0)
-    with pytest.raises(ValueError, match="centres has shape"):
-        follow_spot(FRAMES, (1, 1), 2, centres=np.ones((3, 2)))

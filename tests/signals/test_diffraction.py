@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from hyperspy_lfp import materials
-from hyperspy_lfp.signals import _frames
+from hyperspy_lfp.signals import DiffractionSeries, _frames
 from hyperspy_lfp.signals._reciprocal import electron_wavelength
 
 MATERIAL = materials.get("LiFePO4")
@@ -183,6 +183,34 @@ def test_distortion(helpers, ellipticity):
         wrong = series.track_spot_profile(seen, length=0.7, width=0.35).fit(peaks=1)
         along = ellipticity / 2 * (seen[1] ** 2 - seen[0] ** 2) / (seen @ seen)
         np.testing.assert_allclose(wrong.d_spacing.data / truth - 1, along, atol=5e-4)
+
+
+@pytest.mark.parametrize("scale", [(0.05, 0.05), (0.04, 0.05)])
+def test_distortion_of_rings(scale):
+    """Found without a material, and undone in a profile; pixels need not be square."""
+    e, (dx, dy) = 0.03, scale
+    ky, kx = np.indices((181, 201)) - np.array([91.0, 99.0])[:, None, None]
+    k = np.hypot(dy * ky * np.sqrt(1 + e), dx * kx / np.sqrt(1 + e))  # longer along kx
+    light = 20 + sum(400 * np.exp(-(((k - r) / 0.15) ** 2)) for r in (1.6, 2.3, 2.8, 3.3))
+    series = DiffractionSeries(np.random.default_rng(0).poisson(light))
+    for axis, size in zip(series.axes_manager.signal_axes, scale, strict=True):
+        axis.scale, axis.units = size, "1/nm"
+    centre = (99 * dx, 91 * dy)
+    found = series.fit_ring_distortion(centre=centre, k_range=(1.0, 3.8))
+    assert abs(found.ellipticity - e) < 4 * found.ellipticity_error + e**2 / 2
+    assert abs(found.angle) < 4 * found.angle_error
+    for spot in ((2.3, 0.0), (0.0, 2.3)):
+        profile = series.track_spot_profile(
+            spot, centre=centre, distortion=found, follow=False, length=0.5, width=0.2
+        )
+        # the ring is curved within the width: w^2 / 24 r
+        position = profile.fit(peaks=1).position.data
+        assert position == pytest.approx(2.3, abs=0.005)
+    for bad in ((3.0, 1.0), (-1.0, 2.0)):
+        with pytest.raises(ValueError, match="k_range"):
+            series.fit_ring_distortion(centre=centre, k_range=bad)
+    with pytest.raises(ValueError, match="no rings"):
+        (series * 0).fit_ring_distortion(centre=centre)
 
 
 def test_rotation_drift(series, patterns, helpers):

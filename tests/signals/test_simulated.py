@@ -87,7 +87,7 @@ def _concentration(movie, truth, hkl=HKL, **kwargs):
     return movie.to_concentration(*g, resolution=RESOLUTION, hkl=hkl, **kwargs)
 
 
-@pytest.mark.parametrize("name", ["movieA_dose100", "movieA_dose1000"])
+@pytest.mark.parametrize("name", ["movieA_dose100", "movieA_dose1000", "movieA_expected1e4"])
 def test_movie_three_nanometres_inside(movies, truth, name):
     bias, rms = _errors(_concentration(movies(name), truth), truth, 3.0)
     assert np.all(np.abs(bias) <= 0.008)
