@@ -13,6 +13,14 @@ from traits.etsconfig.api import ETSConfig  # noqa: E402
 ETSConfig.toolkit = "null"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_progress_bars():
+    """Tests of the bars ask for them: each is waited for, 0.1 s a computation."""
+    import hyperspy.api as hs
+
+    hs.preferences.General.show_progressbar = False
+
+
 @pytest.fixture(autouse=True)
 def _doctest_surroundings(request):
     """Run docstring examples in a folder of their own, with the usual names at hand."""
@@ -23,10 +31,6 @@ def _doctest_surroundings(request):
     import matplotlib.pyplot as plt
     import numpy as np
 
-    # an example shows what it is about, not how far it has come
-    request.getfixturevalue("monkeypatch").setattr(
-        hs.preferences.General, "show_progressbar", False
-    )
     request.getfixturevalue("doctest_namespace").update(hs=hs, np=np)
     request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
     yield

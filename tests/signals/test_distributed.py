@@ -116,7 +116,10 @@ def test_spots_are_the_same(client, lazy_movie, movie):
 
 
 @pytest.mark.parametrize("show_progressbar", [True, False, None])
-def test_progress_bar_is_no_error(client, lazy_movie, vectors, tmp_path, show_progressbar):
+def test_progress_bar_is_no_error(
+    client, lazy_movie, vectors, tmp_path, show_progressbar, monkeypatch
+):
+    monkeypatch.setattr(hs.preferences.General, "show_progressbar", True)
     keywords = {"resolution": 0.6, "show_progressbar": show_progressbar}
     # the number of workers is the cluster's
     phase = lazy_movie.gpa(*vectors, lazy_output=False, num_workers=3, **keywords)

@@ -14,12 +14,9 @@ RESOLUTION = 0.8  # nm
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _quiet():
-    before = hs.preferences.General.show_progressbar
-    hs.preferences.General.show_progressbar = False
+def _one_thread():
     with threadpool_limits(limits=1, user_api="blas"):  # pytest-xdist fills the cores
         yield
-    hs.preferences.General.show_progressbar = before
 
 
 @pytest.fixture(scope="module")
