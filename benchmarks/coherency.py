@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hyperspy_lfp.kernels.coherency import invert, plan_coherency
-from hyperspy_lfp.kernels.elasticity import CONDITIONS, orthotropic_medium
+from hyperspy_lfp.kernels.mechanics.coherency import invert, plan_coherency
+from hyperspy_lfp.kernels.mechanics.elasticity import CONDITIONS, orthotropic_medium
 
 _PATH = Path(__file__).parents[1] / "tests" / "kernels" / "independent_elasticity.py"
 _SPEC = importlib.util.spec_from_file_location("independent_elasticity", _PATH)

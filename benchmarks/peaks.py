@@ -2,9 +2,9 @@
 
 Run ``OMP_NUM_THREADS=1 python benchmarks/peaks.py``. It fits the same two-peak model to the same
 profiles with HyperSpy's ``multifit`` (least squares, from good starts) and with
-`hyperspy_lfp.kernels.peaks.fit_peaks` (no starts given); times are the processor's, which a busy
-machine does not change. ``--calibrate`` prints how often two peaks are found in simulated single
-phases, sharp and smeared by composition gradients, and in two phases at several splittings.
+`hyperspy_lfp.kernels.peaks.fit.fit_peaks` (no starts given); times are the processor's, which a
+busy machine does not change. ``--calibrate`` prints how often two peaks are found in simulated
+single phases, sharp and smeared by composition gradients, and in two phases at several splittings.
 ``--errors`` prints bias and pulls. All tables are markdown.
 """
 
@@ -14,9 +14,9 @@ import time
 import numpy as np
 from scipy import stats
 
-from hyperspy_lfp.kernels.peak_model import MODELS
-from hyperspy_lfp.kernels.peaks import expected_profile, fit_peaks
-from hyperspy_lfp.kernels.phases import choose_model
+from hyperspy_lfp.kernels.peaks.fit import expected_profile, fit_peaks
+from hyperspy_lfp.kernels.peaks.model import MODELS
+from hyperspy_lfp.kernels.peaks.phases import choose_model
 
 K = np.linspace(1.8, 2.2, 41)
 STEP = K[1] - K[0]

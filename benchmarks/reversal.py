@@ -18,8 +18,8 @@ import time
 
 import numpy as np
 
-from hyperspy_lfp.kernels.reversal import drawdown, reversal
-from hyperspy_lfp.kernels.reversal_map import reversal_map
+from hyperspy_lfp.kernels.concentration.reversal import drawdown, reversal
+from hyperspy_lfp.kernels.concentration.reversal_map import reversal_map
 
 FRAMES = 200
 SIGMA = 0.03

@@ -24,8 +24,8 @@ from scipy.ndimage import map_coordinates
 from scipy.special import erf
 from skimage.measure import profile_line
 
-from hyperspy_lfp.kernels.azimuth import turned_spots
-from hyperspy_lfp.kernels.profile import band_profiles, radial_band
+from hyperspy_lfp.kernels.patterns.azimuth import turned_spots
+from hyperspy_lfp.kernels.patterns.profile import band_profiles, radial_band
 
 
 def gaussian(size, centre, sigma):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hyperspy_lfp.kernels.indexing import zone_reflections
+from hyperspy_lfp.kernels.gpa.indexing import zone_reflections
 
 
 class Reflection(NamedTuple):

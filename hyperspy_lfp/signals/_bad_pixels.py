@@ -3,8 +3,8 @@
 import dask.array as da
 import numpy as np
 
-from hyperspy_lfp.kernels import patterns
 from hyperspy_lfp.kernels._arrays import to_host
+from hyperspy_lfp.kernels.patterns.frames import bad_pixels, clean
 from hyperspy_lfp.signals import _frames
 from hyperspy_lfp.signals._base import map_axes
 from hyperspy_lfp.signals._docs import LAZY, fill
@@ -71,7 +71,7 @@ class BadPixelsMixin:
                 "with `inav`."
             )
         mask = self._mask(mask)
-        hot, dead = patterns.bad_pixels(self._some_patterns(), mask)
+        hot, dead = bad_pixels(self._some_patterns(), mask)
         settings = {"bad": hot | dead, "mask": mask, "fill": fill}
         frames = _frames.as_frames(self, 2)
         if frames.ndim == 2:
@@ -113,5 +113,5 @@ def _clean_block(frames, before, after, **settings):
         first = [] if np.array_equal(before[0], frames[0], equal_nan=True) else [before[0]]
         last = [] if np.array_equal(after[-1], frames[-1], equal_nan=True) else [after[-1]]
     stack = np.stack([*first, *frames, *last])
-    cleaned, _ = patterns.clean(stack, **settings)
+    cleaned, _ = clean(stack, **settings)
     return cleaned[len(first) : len(first) + len(frames)]

@@ -7,9 +7,9 @@ import numpy as np
 from scipy.linalg import eigh
 
 from hyperspy_lfp.kernels._arrays import to_host
-from hyperspy_lfp.kernels.composition import TABULATED
-from hyperspy_lfp.kernels.indexing import zone_of
-from hyperspy_lfp.kernels.precision import composition_variance, strain_covariance
+from hyperspy_lfp.kernels.concentration.composition import TABULATED
+from hyperspy_lfp.kernels.gpa.indexing import zone_of
+from hyperspy_lfp.kernels.gpa.precision import composition_variance, strain_covariance
 from hyperspy_lfp.materials._reflections import name_of, text_table
 from hyperspy_lfp.signals._units import in_nanometre
 

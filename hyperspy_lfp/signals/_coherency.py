@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from hyperspy_lfp.kernels import coherency, elasticity
 from hyperspy_lfp.kernels._arrays import get_array_module, to_host
-from hyperspy_lfp.kernels.lattice import lattice_mask
+from hyperspy_lfp.kernels.gpa.lattice import lattice_mask
+from hyperspy_lfp.kernels.mechanics import coherency, elasticity
 from hyperspy_lfp.signals import _frames
 from hyperspy_lfp.signals._base import map_axes
 from hyperspy_lfp.signals._regions import describe_region, region_mask
@@ -120,7 +120,7 @@ def invert(stretch, noise, plan, how):
     ----------
     stretch, noise : array of shape (2, n, y, x)
         Lengths relative to the lattice at the reference composition, and their variances.
-    plan : hyperspy_lfp.kernels.coherency.CoherencyPlan
+    plan : hyperspy_lfp.kernels.mechanics.coherency.CoherencyPlan
         Of the first frame; a frame whose particle is elsewhere gets its own.
     how : ElasticSettings
 

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hyperspy_lfp.kernels.composition import TABULATED, expected_lengths
-from hyperspy_lfp.kernels.indexing import zone_of
+from hyperspy_lfp.kernels.concentration.composition import TABULATED, expected_lengths
+from hyperspy_lfp.kernels.gpa.indexing import zone_of
 from hyperspy_lfp.signals._base import (
     CHI_SQUARED,
     FLAGS,

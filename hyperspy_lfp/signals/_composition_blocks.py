@@ -9,9 +9,10 @@ import warnings
 
 import numpy as np
 
-from hyperspy_lfp.kernels import composition, consistency, defects, flags, lattice
 from hyperspy_lfp.kernels._arrays import get_array_module, to_host
-from hyperspy_lfp.kernels.systematic import common_scale, systematic
+from hyperspy_lfp.kernels.concentration import composition, flags
+from hyperspy_lfp.kernels.concentration.systematic import common_scale, systematic
+from hyperspy_lfp.kernels.gpa import consistency, defects, lattice
 from hyperspy_lfp.signals import _coherency, _composition
 from hyperspy_lfp.signals._phase_blocks import by_parts
 

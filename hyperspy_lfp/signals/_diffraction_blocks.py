@@ -5,11 +5,11 @@ Every pattern is worked on by itself, so that results do not depend on how a ser
 
 import numpy as np
 
-from hyperspy_lfp.kernels import profile
 from hyperspy_lfp.kernels._arrays import get_array_module, to_host
-from hyperspy_lfp.kernels.azimuth import turned_spots, turned_with
-from hyperspy_lfp.kernels.pattern_centre import find_centre
-from hyperspy_lfp.kernels.spectra import power_spectra
+from hyperspy_lfp.kernels.gpa.spectra import power_spectra
+from hyperspy_lfp.kernels.patterns import profile
+from hyperspy_lfp.kernels.patterns.azimuth import turned_spots, turned_with
+from hyperspy_lfp.kernels.patterns.centre import find_centre
 
 #: What the maps of `track_block` are, in their order.
 PROFILE_MAPS = ("counts", "variance")

@@ -6,8 +6,8 @@ import numpy as np
 from hyperspy.signals import Signal1D
 
 from hyperspy_lfp import materials
-from hyperspy_lfp.kernels import distortion, spots
-from hyperspy_lfp.kernels.spot_indexing import index_spots
+from hyperspy_lfp.kernels.patterns import distortion, spots
+from hyperspy_lfp.kernels.patterns.spot_indexing import index_spots
 from hyperspy_lfp.signals._base import VARIANCE
 from hyperspy_lfp.signals._docs import CENTRE, fill
 from hyperspy_lfp.signals._reciprocal import axis_pixels, reciprocal_pixels

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hyperspy_lfp.kernels import defects
+from hyperspy_lfp.kernels.gpa import defects
 from hyperspy_lfp.signals import _frames
 from hyperspy_lfp.signals._docs import THRESHOLD, fill
 from hyperspy_lfp.signals._reference import CORE

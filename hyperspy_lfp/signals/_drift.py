@@ -4,7 +4,7 @@ import dask.array as da
 import numpy as np
 from hyperspy.signals import Signal1D
 
-from hyperspy_lfp.kernels import drift as kernel
+from hyperspy_lfp.kernels.gpa import drift as kernel
 from hyperspy_lfp.signals import _frames
 from hyperspy_lfp.signals._base import map_axes
 from hyperspy_lfp.signals._docs import LAZY, fill

@@ -6,9 +6,9 @@ import dask.array as da
 import numpy as np
 from hyperspy.signals import Signal1D, Signal2D
 
-from hyperspy_lfp.kernels import domains
 from hyperspy_lfp.kernels._arrays import get_array_module, to_host
-from hyperspy_lfp.kernels.regions import region_means
+from hyperspy_lfp.kernels.concentration import domains
+from hyperspy_lfp.kernels.concentration.regions import region_means
 from hyperspy_lfp.signals import _frames
 from hyperspy_lfp.signals._base import (
     ELASTIC,

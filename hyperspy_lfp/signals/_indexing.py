@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 
 from hyperspy_lfp import materials
-from hyperspy_lfp.kernels.indexing import index_vectors
+from hyperspy_lfp.kernels.gpa.indexing import index_vectors
 from hyperspy_lfp.signals._units import in_nanometre
 
 

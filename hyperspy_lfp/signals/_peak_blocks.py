@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from hyperspy_lfp.kernels import peaks, phases
 from hyperspy_lfp.kernels._arrays import to_host
-from hyperspy_lfp.kernels.profile_moments import profile_moments
+from hyperspy_lfp.kernels.patterns.profile_moments import profile_moments
+from hyperspy_lfp.kernels.peaks import phases
+from hyperspy_lfp.kernels.peaks.fit import fit_peaks
 
 SHAPES = {"pseudo-voigt": None, "gaussian": 0.0, "lorentzian": 1.0}
 #: What a SpotTrack holds, in the order of its parameter axis. `single` is the fit of one peak,
@@ -70,7 +71,7 @@ def _fit(values, noise, k, number, shape, counts, scale_errors):
             "flags": np.where(pair, two.flags, one.flags),
         }
     else:
-        fit = peaks.fit_peaks(values, k, "one" if number == 1 else "two", **options)
+        fit = fit_peaks(values, k, "one" if number == 1 else "two", **options)
         found = _of_single(fit) if number == 1 else _of_pair(fit)
         found |= {
             "n_peaks": np.where(np.isfinite(fit.position).all(axis=1), number, 0),

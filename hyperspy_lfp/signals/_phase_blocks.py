@@ -6,9 +6,9 @@ to it that the intermediate maps of a kernel fit into the cache of a processor.
 
 import numpy as np
 
-from hyperspy_lfp.kernels import lattice
 from hyperspy_lfp.kernels._arrays import get_array_module
-from hyperspy_lfp.kernels.displacement import displacement
+from hyperspy_lfp.kernels.gpa import lattice
+from hyperspy_lfp.kernels.gpa.displacement import displacement
 
 #: Samples of the maps that are converted at a time: twenty intermediate maps fit into 2 MiB.
 _PART = 16384

@@ -3,10 +3,10 @@
 import dask.array as da
 import numpy as np
 
-from hyperspy_lfp.kernels import lattice
 from hyperspy_lfp.kernels._arrays import get_array_module
-from hyperspy_lfp.kernels.lockin import COEFFICIENTS
-from hyperspy_lfp.kernels.regions import region_means
+from hyperspy_lfp.kernels.concentration.regions import region_means
+from hyperspy_lfp.kernels.gpa import lattice
+from hyperspy_lfp.kernels.gpa.lockin import COEFFICIENTS
 from hyperspy_lfp.signals import _frames
 from hyperspy_lfp.signals._regions import describe_region, region_mask
 

@@ -7,8 +7,8 @@ import numpy as np
 from hyperspy.signals import Signal2D
 
 from hyperspy_lfp.kernels._arrays import to_host
-from hyperspy_lfp.kernels.reversal import adjusted_p_values, reversal
-from hyperspy_lfp.kernels.reversal_map import reversal_map
+from hyperspy_lfp.kernels.concentration.reversal import adjusted_p_values, reversal
+from hyperspy_lfp.kernels.concentration.reversal_map import reversal_map
 from hyperspy_lfp.signals import _frames
 from hyperspy_lfp.signals._base import (
     ELASTIC,

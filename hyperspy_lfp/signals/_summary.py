@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hyperspy_lfp.kernels.flags import FLAGS as BITS
+from hyperspy_lfp.kernels.concentration.flags import FLAGS as BITS
 from hyperspy_lfp.signals import _frames
 from hyperspy_lfp.signals._base import (
     CHI_SQUARED,

@@ -3,8 +3,8 @@
 import numpy as np
 
 from hyperspy_lfp import materials
-from hyperspy_lfp.kernels.consistency import closure_relations
-from hyperspy_lfp.kernels.indexing import zone_of
+from hyperspy_lfp.kernels.gpa.consistency import closure_relations
+from hyperspy_lfp.kernels.gpa.indexing import zone_of
 from hyperspy_lfp.signals import _coherency, _composition, _composition_blocks, _frames
 from hyperspy_lfp.signals._base import map_axes
 from hyperspy_lfp.signals._docs import COMPOSITION, LAZY, REFERENCE, THRESHOLD, fill

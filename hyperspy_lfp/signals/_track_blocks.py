@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hyperspy_lfp.kernels import phases
-from hyperspy_lfp.kernels.profile_moments import d_spacing, size_and_strain
+from hyperspy_lfp.kernels.patterns.profile_moments import d_spacing, size_and_strain
+from hyperspy_lfp.kernels.peaks import phases
 from hyperspy_lfp.signals._peak_blocks import PARAMETERS
 
 #: Quantities that need no model.

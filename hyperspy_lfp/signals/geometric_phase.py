@@ -4,8 +4,8 @@ import dask.array as da
 import numpy as np
 from hyperspy.signals import ComplexSignal2D, Signal2D
 
-from hyperspy_lfp.kernels.averaging import coherent_mean
-from hyperspy_lfp.kernels.lockin import COEFFICIENTS
+from hyperspy_lfp.kernels.gpa.averaging import coherent_mean
+from hyperspy_lfp.kernels.gpa.lockin import COEFFICIENTS
 from hyperspy_lfp.signals import _frames, _phase_blocks
 from hyperspy_lfp.signals._base import (
     COVARIANCE,

@@ -5,10 +5,10 @@ import numpy as np
 from hyperspy.signals import Signal2D
 
 from hyperspy_lfp import materials
-from hyperspy_lfp.kernels import bragg
 from hyperspy_lfp.kernels._arrays import to_host
-from hyperspy_lfp.kernels.lockin import COEFFICIENTS, plane_wave_fit
-from hyperspy_lfp.kernels.plan import plan_lockin
+from hyperspy_lfp.kernels.gpa import bragg
+from hyperspy_lfp.kernels.gpa.lockin import COEFFICIENTS, plane_wave_fit
+from hyperspy_lfp.kernels.gpa.plan import plan_lockin
 from hyperspy_lfp.signals import _frames
 from hyperspy_lfp.signals._base import LatticeSignal, stacked_axis
 from hyperspy_lfp.signals._choosing import compare

@@ -4,8 +4,8 @@ import numpy as np
 from hyperspy.signals import Signal2D
 
 from hyperspy_lfp import materials
-from hyperspy_lfp.kernels import lattice
-from hyperspy_lfp.kernels.indexing import zone_of
+from hyperspy_lfp.kernels.gpa import lattice
+from hyperspy_lfp.kernels.gpa.indexing import zone_of
 from hyperspy_lfp.signals import _coherency, _composition, _composition_blocks, _frames
 from hyperspy_lfp.signals._base import (
     COVARIANCE,

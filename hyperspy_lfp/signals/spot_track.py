@@ -7,7 +7,7 @@ import numpy as np
 from hyperspy.signals import Signal1D
 
 from hyperspy_lfp import materials
-from hyperspy_lfp.kernels import phases
+from hyperspy_lfp.kernels.peaks import phases
 from hyperspy_lfp.signals import _frames, _track_blocks
 from hyperspy_lfp.signals._base import (
     REFERENCE,

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from hyperspy_lfp.kernels import lattice
-from hyperspy_lfp.kernels.lockin import plane_wave_fit
-from hyperspy_lfp.kernels.plan import plan_lockin
+from hyperspy_lfp.kernels.gpa import lattice
+from hyperspy_lfp.kernels.gpa.lockin import plane_wave_fit
+from hyperspy_lfp.kernels.gpa.plan import plan_lockin
 
 #: Spacing of the lattices in pixels, as in gpa.md.
 SPACING = 10.3

@@ -10,19 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hyperspy_lfp.kernels import (
-    _arrays,
-    bragg,
-    composition,
-    displacement,
-    drift,
-    flags,
-    lattice,
-    regions,
-    systematic,
-)
-from hyperspy_lfp.kernels.lockin import plane_wave_fit
-from hyperspy_lfp.kernels.plan import plan_lockin
+from hyperspy_lfp.kernels import _arrays
+from hyperspy_lfp.kernels.concentration import composition, flags, regions, systematic
+from hyperspy_lfp.kernels.gpa import bragg, displacement, drift, lattice
+from hyperspy_lfp.kernels.gpa.lockin import plane_wave_fit
+from hyperspy_lfp.kernels.gpa.plan import plan_lockin
 
 # test files of different folders share no module
 _SPEC = importlib.util.spec_from_file_location(

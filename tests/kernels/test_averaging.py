@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from hyperspy_lfp.kernels import lattice
-from hyperspy_lfp.kernels.averaging import coherent_mean
-from hyperspy_lfp.kernels.lockin import plane_wave_fit
-from hyperspy_lfp.kernels.plan import plan_lockin
+from hyperspy_lfp.kernels.gpa import lattice
+from hyperspy_lfp.kernels.gpa.averaging import coherent_mean
+from hyperspy_lfp.kernels.gpa.lockin import plane_wave_fit
+from hyperspy_lfp.kernels.gpa.plan import plan_lockin
 
 SIGMA = 10.0
 SHAPE = (151, 170)

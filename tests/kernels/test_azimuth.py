@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from hyperspy_lfp.kernels.azimuth import turned_spots, turned_with
-from hyperspy_lfp.kernels.profile import band_profiles, radial_band
+from hyperspy_lfp.kernels.patterns.azimuth import turned_spots, turned_with
+from hyperspy_lfp.kernels.patterns.profile import band_profiles, radial_band
 
 SHAPE = (95, 93)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hyperspy_lfp.kernels.bragg import (
+from hyperspy_lfp.kernels.gpa.bragg import (
     find_spots,
     in_half_plane,
     power_spectrum,

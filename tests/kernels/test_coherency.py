@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hyperspy_lfp.kernels import coherency
-from hyperspy_lfp.kernels.coherency import (
+from hyperspy_lfp.kernels.mechanics import coherency
+from hyperspy_lfp.kernels.mechanics.coherency import (
     apparent_composition,
     crosstalk,
     elastic_fake,
@@ -16,7 +16,7 @@ from hyperspy_lfp.kernels.coherency import (
     invert,
     plan_coherency,
 )
-from hyperspy_lfp.kernels.elasticity import orthotropic_medium
+from hyperspy_lfp.kernels.mechanics.elasticity import orthotropic_medium
 
 # test files of different folders share no module
 _SPEC = importlib.util.spec_from_file_location(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperspy_lfp.kernels.composition import expected_lengths, invert_lengths, misfit
+from hyperspy_lfp.kernels.concentration.composition import expected_lengths, invert_lengths, misfit
 
 VEGARD = np.array([[1.0, 1.052], [1.0, 0.9808]])  # a and c of LixFePO4 relative to x = 0
 BENT_KNOTS = np.array([0.0, 0.3, 0.55, 1.0])

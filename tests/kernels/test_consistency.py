@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from hyperspy_lfp.kernels import consistency, defects, lattice
+from hyperspy_lfp.kernels.gpa import consistency, defects, lattice
 
 # test files of different folders share no module
 _SPEC = importlib.util.spec_from_file_location(

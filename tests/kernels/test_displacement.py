@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hyperspy_lfp.kernels.displacement import displacement
+from hyperspy_lfp.kernels.gpa.displacement import displacement
 
 SIGMA = 10.0
 G = {

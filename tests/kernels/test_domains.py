@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from hyperspy_lfp.kernels.domains import find_domains
+from hyperspy_lfp.kernels.concentration.domains import find_domains
 
 SIGMA = 3.0  # pixels of the map
 TIMES = np.linspace(0, 1, 30)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hyperspy_lfp.kernels.drift import (
+from hyperspy_lfp.kernels.gpa.drift import (
     mean_phases,
     refine_by_phases,
     shift_by_correlation,

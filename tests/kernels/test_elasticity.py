@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hyperspy_lfp.kernels.elasticity import (
+from hyperspy_lfp.kernels.mechanics.elasticity import (
     CONDITIONS,
     build_mesh,
     displacements,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hyperspy_lfp.kernels import flags
+from hyperspy_lfp.kernels.concentration import flags
 
 SHAPE = (40, 52)
 WIDTH = (3.0, 2.0)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperspy_lfp import materials
-from hyperspy_lfp.kernels.indexing import index_vectors, zone_of, zone_reflections
+from hyperspy_lfp.kernels.gpa.indexing import index_vectors, zone_of, zone_reflections
 
 LFP = materials.get("LiFePO4")
 CELLS = LFP.cell(np.linspace(0, 1, 5)) / 10

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperspy_lfp.kernels import lattice
+from hyperspy_lfp.kernels.gpa import lattice
 
 DEFINITIONS = ("lattice", "eulerian", "finite")
 SIGMA = 8.0

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import factorial, jv
 
-from hyperspy_lfp.kernels import lattice
-from hyperspy_lfp.kernels.lockin import plane_wave_fit
-from hyperspy_lfp.kernels.plan import plan_lockin
+from hyperspy_lfp.kernels.gpa import lattice
+from hyperspy_lfp.kernels.gpa.lockin import plane_wave_fit
+from hyperspy_lfp.kernels.gpa.plan import plan_lockin
 
 NAMES = ("square", "rotated", "hexagonal", "oblique")
 COLUMNS = ("cosines", "gaussians")

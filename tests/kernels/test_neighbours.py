@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from hyperspy_lfp.kernels import lattice, lockin, neighbours
-from hyperspy_lfp.kernels.lockin import plane_wave_fit
-from hyperspy_lfp.kernels.plan import plan_lockin
+from hyperspy_lfp.kernels.gpa import lattice, lockin, neighbours
+from hyperspy_lfp.kernels.gpa.lockin import plane_wave_fit
+from hyperspy_lfp.kernels.gpa.plan import plan_lockin
 
 SIZE, SIGMA, RADIUS = 300, 17.0, 110.0
 #: (101), (10-1), (201), (20-1), (200), (002), (301) of LiFePO4 at 0.86 nm and 0.05 nm a pixel

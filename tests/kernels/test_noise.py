@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from hyperspy_lfp.kernels import lattice
-from hyperspy_lfp.kernels.lockin import plane_wave_fit
-from hyperspy_lfp.kernels.noise import plan_noise
-from hyperspy_lfp.kernels.plan import plan_lockin
+from hyperspy_lfp.kernels.gpa import lattice
+from hyperspy_lfp.kernels.gpa.lockin import plane_wave_fit
+from hyperspy_lfp.kernels.gpa.noise import plan_noise
+from hyperspy_lfp.kernels.gpa.plan import plan_lockin
 
 SIGMA = 10.0
 

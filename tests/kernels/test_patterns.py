@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from hyperspy_lfp.kernels.distortion import fit_distortion, fit_rings, rotation_drift
-from hyperspy_lfp.kernels.pattern_centre import find_centre
-from hyperspy_lfp.kernels.patterns import bad_pixels, clean
+from hyperspy_lfp.kernels.patterns.centre import find_centre
+from hyperspy_lfp.kernels.patterns.distortion import fit_distortion, fit_rings, rotation_drift
+from hyperspy_lfp.kernels.patterns.frames import bad_pixels, clean
 
 SHAPE = (150, 161)
 CENTRE = np.array([73.37, 84.72])

@@ -6,9 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, special
 
-from hyperspy_lfp.kernels import peak_model
-from hyperspy_lfp.kernels.peak_model import BACKGROUNDS, MODELS
-from hyperspy_lfp.kernels.peaks import (
+from hyperspy_lfp.kernels.patterns.profile_moments import (
+    d_spacing,
+    profile_moments,
+    size_and_strain,
+)
+from hyperspy_lfp.kernels.peaks import model as peak_model
+from hyperspy_lfp.kernels.peaks.fit import (
     AT_BOUND,
     NO_DATA,
     NO_PEAK,
@@ -17,11 +21,7 @@ from hyperspy_lfp.kernels.peaks import (
     expected_profile,
     fit_peaks,
 )
-from hyperspy_lfp.kernels.profile_moments import (
-    d_spacing,
-    profile_moments,
-    size_and_strain,
-)
+from hyperspy_lfp.kernels.peaks.model import BACKGROUNDS, MODELS
 
 K = np.linspace(1.8, 2.2, 41)
 STEP = 0.01

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hyperspy_lfp.kernels.peak_model import MODELS
-from hyperspy_lfp.kernels.peaks import expected_profile, fit_peaks
-from hyperspy_lfp.kernels.phases import (
+from hyperspy_lfp.kernels.peaks.fit import expected_profile, fit_peaks
+from hyperspy_lfp.kernels.peaks.model import MODELS
+from hyperspy_lfp.kernels.peaks.phases import (
     EVIDENCE,
     dispersion,
     fit_one_or_two,

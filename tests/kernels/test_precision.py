@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperspy_lfp.kernels import precision
+from hyperspy_lfp.kernels.gpa import precision
 
 _SPEC = importlib.util.spec_from_file_location(
     "array_modules", Path(__file__).parents[1] / "array_modules.py"

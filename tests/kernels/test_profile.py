@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import erf
 
-from hyperspy_lfp.kernels.profile import (
+from hyperspy_lfp.kernels.patterns.profile import (
     Band,
     _bounding_box,
     _weights,

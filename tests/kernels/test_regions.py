@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from scipy.special import erf
 
-from hyperspy_lfp.kernels.regions import region_means
+from hyperspy_lfp.kernels.concentration.regions import region_means
 
 ALONG_X = np.array([[0.0, 0.0], [0.0, 1.0]])
 ANGLE = np.deg2rad(25)

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperspy_lfp.kernels import reversal as kernel
-from hyperspy_lfp.kernels import serial_noise
-from hyperspy_lfp.kernels.hinges import HingeFit
-from hyperspy_lfp.kernels.reversal import adjusted_p_values, reversal
-from hyperspy_lfp.kernels.reversal_map import reversal_map
+from hyperspy_lfp.kernels.concentration import reversal as kernel
+from hyperspy_lfp.kernels.concentration import serial_noise
+from hyperspy_lfp.kernels.concentration.hinges import HingeFit
+from hyperspy_lfp.kernels.concentration.reversal import adjusted_p_values, reversal
+from hyperspy_lfp.kernels.concentration.reversal_map import reversal_map
 
 N = 200
 TIMES = np.arange(float(N))

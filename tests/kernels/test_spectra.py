@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hyperspy_lfp.kernels.spectra import power_spectra
+from hyperspy_lfp.kernels.gpa.spectra import power_spectra
 
 
 def _plain(frame, padding):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hyperspy_lfp.kernels.spot_indexing import index_spots, zone_basis
-from hyperspy_lfp.kernels.spots import AT_BORDER, NEAR_MASK, SATURATED, find_spots
+from hyperspy_lfp.kernels.patterns.spot_indexing import index_spots, zone_basis
+from hyperspy_lfp.kernels.patterns.spots import AT_BORDER, NEAR_MASK, SATURATED, find_spots
 
 SIGMA = 1.4
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from hyperspy_lfp.kernels.systematic import (
+from hyperspy_lfp.kernels.concentration.systematic import (
     common_scale,
     frame_trend,
     local_mean,

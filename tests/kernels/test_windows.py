@@ -10,10 +10,10 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.special import erf
 
-from hyperspy_lfp.kernels import lattice, lockin
-from hyperspy_lfp.kernels.lockin import plane_wave_fit
-from hyperspy_lfp.kernels.plan import plan_lockin
-from hyperspy_lfp.kernels.windows import mask_weights, masked_windows
+from hyperspy_lfp.kernels.gpa import lattice, lockin
+from hyperspy_lfp.kernels.gpa.lockin import plane_wave_fit
+from hyperspy_lfp.kernels.gpa.plan import plan_lockin
+from hyperspy_lfp.kernels.gpa.windows import mask_weights, masked_windows
 
 NAMES = ("square", "rotated", "hexagonal", "oblique")
 SHAPE = (271, 298)

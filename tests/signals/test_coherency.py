@@ -7,7 +7,7 @@ from hyperspy.signals import Signal2D
 from scipy.interpolate import RegularGridInterpolator
 
 from hyperspy_lfp import materials
-from hyperspy_lfp.kernels import elasticity
+from hyperspy_lfp.kernels.mechanics import elasticity
 
 STEP = 0.25  # nm, of the elastic truth
 SCALE = (0.06, 0.05)  # (y, x), nm

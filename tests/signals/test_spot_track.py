@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hyperspy_lfp import materials
-from hyperspy_lfp.kernels import peaks
-from hyperspy_lfp.kernels.profile_moments import SCHERRER
+from hyperspy_lfp.kernels.patterns.profile_moments import SCHERRER
+from hyperspy_lfp.kernels.peaks.fit import expected_profile
 
 MATERIAL = materials.get("LiFePO4")
 HKL = (2, 0, 0)
@@ -145,7 +145,7 @@ def test_the_same_answer_as_multifit(helpers):
     k = exact.axes_manager.signal_axes[0].axis
     truth = dict(position=[[1.95], [1.99], [2.0]], fwhm=0.12, area=5e4, eta=0.3)
     exact.data = np.array(
-        [peaks.expected_profile(k, p, truth["fwhm"], truth["area"], eta=truth["eta"],
+        [expected_profile(k, p, truth["fwhm"], truth["area"], eta=truth["eta"],
                                 background=(300, 200)) for p in truth["position"]]
     )  # fmt: skip
     model = exact.create_model()

@@ -1,0 +1,1 @@
+"""Composition from strain, its errors, its course in time, and concentration reversal."""

@@ -1,0 +1,1 @@
+"""Geometric phase analysis: lattice images to phases, gradients, displacements and defects."""

@@ -1,0 +1,1 @@
+"""Elasticity of a coherent particle: strain from composition, and back."""

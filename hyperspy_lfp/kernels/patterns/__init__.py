@@ -1,0 +1,1 @@
+"""Diffraction patterns: centre, spots, distortion, profiles."""

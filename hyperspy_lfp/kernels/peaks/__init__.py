@@ -1,0 +1,1 @@
+"""Peaks of a profile: fits by maximum likelihood, one phase or two."""
