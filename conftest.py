@@ -1,5 +1,6 @@
 """Settings for the tests and for the examples in docstrings, made before anything is imported."""
 
+import gc
 import os
 
 os.environ["MPLBACKEND"] = "Agg"
@@ -19,6 +20,20 @@ def _no_progress_bars():
     import hyperspy.api as hs
 
     hs.preferences.General.show_progressbar = False
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _libraries_are_no_garbage():
+    """Collections, some hundreds in a run, pass over the objects of what is imported anyway."""
+    import dask.array
+    import hyperspy.api as hs
+    import matplotlib.pyplot  # noqa: F401
+
+    import hyperspy_lfp.signals
+
+    _ = hs.signals, hs.plot, hs.roi, hyperspy_lfp.signals.HRTEMMovie, dask.array.Array
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,8 @@ Submodules are imported when they are first used:
     The built-in example.
 ``plotting``
     Figures of concentration maps.
+``simulation``
+    Phase field, movies and diffraction series with exact truth.
 
 Two functions, `compute` and `save`, take several lazy signals in one pass over the movie.
 """

@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import hyperspy.api as hs
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,7 +23,7 @@ from hyperspy_lfp._cli import job, output
 G = ["--g", "1.4136,1.8553", "--g", "0.5363,-2.2703"]
 HKL = [(1, 0, 1), (1, 0, -1)]
 REGION = "5,5,10,10"
-PIXEL = ["--pixel-size", "0.05 nm"]
+PIXEL = ["--pixel-size", "0.0625 nm"]
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,12 @@ def run(here, capsys):
     return call
 
 
+@pytest.fixture
+def plain_summary(monkeypatch):
+    """An empty page instead of the figure, which takes most of the time of a run."""
+    monkeypatch.setattr(job.plotting, "summary", lambda *args: plt.figure())
+
+
 def listing(folder):
     """Everything in a folder, hidden or not, with its content."""
     return {str(p.relative_to(folder)): p.is_file() and p.read_bytes() for p in folder.rglob("*")}
@@ -82,12 +89,12 @@ def test_built_in_example(run, here):
     assert sorted(os.listdir(here)) == [folder.name]
     assert sorted(os.listdir(folder)) == sorted(output.NAMES)
     rms = float(said.split("rms error ")[1].split(",")[0])
-    assert rms < 0.03
+    assert rms < 0.04  # noise of 0.02 a pixel, and as much at the border of the domains
     header, table = read_table(folder / "evolution.csv")
     assert header[:3] == ["time (s)", "x, corner", "standard error of x, corner"]
     time, corner, error, rest = table.T[:4]
     assert len(time) == 12
-    assert time[-1] == pytest.approx(200)
+    assert time[-1] == pytest.approx(199.2)
     # the corner gives lithium back while the rest goes on filling
     peak = corner[time < 80].max()
     assert peak - corner[(time > 80) & (time < 120)].min() > 4 * error.max()
@@ -129,6 +136,7 @@ def test_file_gives_what_the_methods_give(run, movie, movie_file, here):
     assert x.evolution(show_progressbar=False).data.shape == (1, 3)
 
 
+@pytest.mark.usefixtures("plain_summary")
 def test_reads_every_frame_once(run, movie_file, monkeypatch):
     from hyperspy_lfp.signals import _frames, hrtem_movie
 
@@ -180,6 +188,7 @@ def test_version_and_help_need_no_hyperspy():
 # What it reads
 
 
+@pytest.mark.usefixtures("plain_summary")
 def test_tiff_without_calibration(run, movie, here):
     Image.fromarray(movie.data[0]).save(
         "Zürich.tif",
@@ -193,17 +202,18 @@ def test_tiff_without_calibration(run, movie, here):
     assert sorted(listing(here)) == ["Zürich.tif"]
     code, said, errors = run("Zürich.tif", *G, *PIXEL, "--time-step", "40 ms")
     assert (code, errors) == (0, "")
-    assert "Zürich: 3 frames of 320 x 288 pixels of 0.05 nm" in said
+    assert "Zürich: 3 frames of 256 x 230 pixels of 0.0625 nm" in said
     header, table = read_table("Zürich_lfp/evolution.csv")
     assert header[0] == "time (s)"
     np.testing.assert_allclose(table[:, 0], [0, 0.04, 0.08])
 
 
+@pytest.mark.usefixtures("plain_summary")
 def test_tiff_with_calibration(run, movie, here):
     movie.save("movie.tif")
     code, said, errors = run("movie.tif", *G)
     assert (code, errors) == (0, "")
-    assert "3 frames of 320 x 288 pixels of 0.05 nm" in said
+    assert "3 frames of 256 x 230 pixels of 0.0625 nm" in said
 
 
 def test_format_that_cannot_be_read_lazily(run, movie, here):
@@ -230,6 +240,7 @@ def test_colours_are_refused(run, here):
     assert "colours, but lattice images must be grey" in errors
 
 
+@pytest.mark.usefixtures("plain_summary")
 def test_file_with_several_signals(run, movie, monkeypatch, here):
     spectrum = hs.signals.Signal1D(np.zeros(8))
     stack = hs.stack([movie.inav[0], movie.inav[0]], show_progressbar=False).as_lazy()
@@ -254,6 +265,7 @@ def test_several_navigation_axes_are_refused(run, movie, here):
     assert "one movie" in errors
 
 
+@pytest.mark.usefixtures("plain_summary")
 def test_square_brackets_in_a_name(run, movie, here):
     movie.save("movie[1].hspy")
     assert run("movie[1].hspy", *G)[0] == 0
@@ -263,15 +275,17 @@ def test_square_brackets_in_a_name(run, movie, here):
 # How it chooses
 
 
+@pytest.mark.usefixtures("plain_summary")
 def test_spots_are_found_and_reference_is_told(run, movie_file):
     code, said, _ = run(movie_file, "--frames", ":2")
     assert code == 0
-    assert said.startswith("lithiation movie: 2 frames of 320 x 288")
+    assert said.startswith("lithiation movie: 2 frames of 256 x 230")
     assert "(1 0 1) " in said
     assert "(1 0 -1) " in said
     assert "reference: every place as it is in frame 0; x = 0 there" in said
 
 
+@pytest.mark.usefixtures("plain_summary")
 def test_asked_reflections_are_picked(run, movie_file):
     code, said, _ = run(movie_file, "--hkl", "-2,0,0", "--hkl", "1,0,1", "--frames", "0:1")
     assert code == 0
@@ -281,6 +295,7 @@ def test_asked_reflections_are_picked(run, movie_file):
     assert "the mean lattice of what was measured" in said
 
 
+@pytest.mark.usefixtures("plain_summary")
 def test_references_of_frames(run, movie_file):
     said = run(movie_file, *G, "--reference-frame", "none", "--output", "a")[1]
     assert "reference: the given g vectors" in said
@@ -296,6 +311,7 @@ def test_references_of_frames(run, movie_file):
     assert described.frame is None
 
 
+@pytest.mark.usefixtures("plain_summary")
 def test_material_from_json(run, movie_file):
     fields = materials.get("LiFePO4").to_dictionary() | {"name": "mine", "a": [9.8142, 10.5]}
     Path("mine.json").write_text(json.dumps(fields), encoding="utf-8")
@@ -376,7 +392,7 @@ def test_bad_input(name, run, movie_file, here):
 
 
 def test_pixel_size_that_does_not_fit_the_material(run, movie_file):
-    code, _, errors = run(movie_file, "--pixel-size", "0.03 nm")
+    code, _, errors = run(movie_file, "--pixel-size", "0.0375 nm")
     assert code == 2
     assert "no two lattice spots were found that fit LiFePO4" in errors
     assert "the right --pixel-size" in errors
@@ -385,6 +401,7 @@ def test_pixel_size_that_does_not_fit_the_material(run, movie_file):
 # Nothing is destroyed
 
 
+@pytest.mark.usefixtures("plain_summary")
 def test_nothing_is_overwritten_without_force(run, movie_file, here):
     folder = here / "out"
     folder.mkdir()
@@ -402,6 +419,7 @@ def test_nothing_is_overwritten_without_force(run, movie_file, here):
     assert (folder / "evolution.csv").read_text() != "old"
 
 
+@pytest.mark.usefixtures("plain_summary")
 def test_output_folders_are_made(run, movie_file, here):
     assert run(movie_file, *G, "--output", "new folder/é")[0] == 0
     assert sorted(os.listdir("new folder/é")) == sorted(output.NAMES)
@@ -501,6 +519,7 @@ def test_debug_shows_the_traceback(run, movie_file, monkeypatch):
     assert errors.endswith("hyperspy-lfp: error: ZeroDivisionError: division by zero\n")
 
 
+@pytest.mark.usefixtures("plain_summary")
 def test_only_warnings_of_ours_are_passed_on(run, movie_file, monkeypatch):
     build = job.build
 
@@ -517,6 +536,7 @@ def test_only_warnings_of_ours_are_passed_on(run, movie_file, monkeypatch):
     assert logging.root.manager.disable == 0
 
 
+@pytest.mark.usefixtures("plain_summary")
 def test_progress_bar(here, movie_file, capsys):
     assert main([movie_file, *G, "--workers", "1"]) == 0
     said, errors = capsys.readouterr()
@@ -532,6 +552,7 @@ def test_no_lattice_in_a_region_is_told(run, movie_file):
     assert np.isnan(table[:, 1]).all()
 
 
+@pytest.mark.usefixtures("plain_summary")
 def test_terminal_without_the_letters(movie_file, here, monkeypatch):
     import io
 

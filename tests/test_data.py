@@ -1,13 +1,16 @@
 """The built-in example: what it says it is, and what the analysis makes of it."""
 
+from importlib import resources
+
 import hyperspy.api as hs
 import numpy as np
 import pytest
 
-from hyperspy_lfp import data, materials
+from hyperspy_lfp import data, materials, simulation
+from hyperspy_lfp.data import _make_lithiation
 
 TILT = np.deg2rad(12.0)
-CENTRE = (7.975, 7.175)  # nm, of the particle in frame 0
+CENTRE = (7.96875, 7.15625)  # nm, of the particle in frame 0
 CORE = hs.roi.CircleROI(*CENTRE, 3.0)
 #: Middle of the corner that runs ahead: 3.1 nm from the centre along -a, 2.75 nm along -c.
 DOMAIN_1 = hs.roi.CircleROI(
@@ -43,21 +46,21 @@ def x(movie, vectors):
 
 def test_what_it_is(movie):
     assert type(movie).__name__ == "HRTEMMovie"
-    assert movie.data.shape == (12, 288, 320) and movie.data.dtype == np.uint16
+    assert movie.data.shape == (12, 230, 256) and movie.data.dtype == np.uint16
     time, x, y = (
         *movie.axes_manager.navigation_axes,
         *movie.axes_manager.signal_axes,
     )
     assert (time.name, time.units, time.offset) == ("time", "s", 0.0)
-    assert time.axis[-1] == pytest.approx(3600 / 18)  # 18C
+    assert time.axis[-1] == pytest.approx(0.996 * 3600 / 18)  # 18C, from .002 to .998
     assert (x.name, y.name, x.units, y.units) == ("x", "y", "nm", "nm")
-    assert x.scale == y.scale == 0.05
+    assert x.scale == y.scale == 0.0625
     assert movie.metadata.General.title == "lithiation movie"
-    assert movie.metadata.HyperspyLFP.Provenance.origin.startswith("hyperspy_lfp.data")
-    # 400 electrons a pixel in vacuum, with Poisson noise
-    vacuum = movie.data[:, :25, :25].astype(float)
-    assert vacuum.mean() == pytest.approx(400, rel=0.005)
-    assert vacuum.var() == pytest.approx(400, rel=0.05)
+    assert movie.metadata.HyperspyLFP.Simulation.origin.startswith("hyperspy_lfp.simulation")
+    # 600 electrons a pixel in vacuum, with Poisson noise
+    vacuum = movie.data[:, :20, :20].astype(float)
+    assert vacuum.mean() == pytest.approx(600, rel=0.005)
+    assert vacuum.var() == pytest.approx(600, rel=0.05)
 
 
 def test_the_same_every_time(movie, truth):
@@ -71,18 +74,34 @@ def test_the_same_every_time(movie, truth):
     np.testing.assert_array_equal(data.lithiation_truth().data, truth.data)
 
 
+def test_it_is_what_the_script_makes(movie):
+    """Its data come out again, but for counts on the edge of another number on another platform."""
+    again = _make_lithiation.movie()
+    assert (again.data == movie.data).mean() > 0.999
+    source, made = simulation.truth(movie).source, _make_lithiation.composition()
+    np.testing.assert_allclose(source.data, made.data, atol=1e-6)
+
+
+def test_the_file_is_small():
+    assert (
+        resources.files("hyperspy_lfp.data").joinpath("lithiation_movie.hspy").stat().st_size < 1e6
+    )
+
+
 def test_truth(movie, truth):
     assert type(truth).__name__ == "ConcentrationMap"
     assert truth.data.shape == movie.data.shape
     assert truth.material == materials.get("LiFePO4")
     whole = truth.evolution().data[0]
-    assert whole[0] == pytest.approx(0.0, abs=1e-3) and whole[-1] == pytest.approx(1.0, abs=1e-3)
+    assert whole[0] == pytest.approx(0.002, abs=1e-6) and whole[-1] == pytest.approx(
+        0.998, abs=1e-6
+    )
     assert (np.diff(whole) > 0).all()
     # 18C: it fills in 200 seconds, at a nearly constant rate
     np.testing.assert_allclose(truth.c_rate().data, 18, rtol=0.05)
     assert np.nanmin(truth.data) > -0.01 and np.nanmax(truth.data) < 1.01
     inside = np.isfinite(truth.data).mean(axis=(1, 2))
-    area = 12.5 * 11 * 0.927 / (16 * 14.4)  # of a quartic, in the frame
+    area = 12.5 * 11 * 0.927 / (16 * 14.375)  # of a quartic, in the frame
     np.testing.assert_allclose(inside, area, rtol=0.06)
     assert inside[-1] > inside[0]  # lithium makes it larger
 
@@ -101,8 +120,9 @@ def test_domain_1_gives_lithium_back(truth):
 
 def test_the_lattice_is_found(movie, vectors):
     g = movie.find_g_vectors(n=2, frames=0)
-    np.testing.assert_allclose(g, vectors, atol=2e-3)
-    assert movie.index_g_vectors(g) == [(1, 0, 1), (1, 0, -1)]
+    # equally strong: noise says which comes first
+    order = int(np.hypot(*(vectors - g[0]).T).argmin())
+    np.testing.assert_allclose(g, vectors[[order, 1 - order]], atol=2e-3)
     more = movie.find_g_vectors(n=6, frames=0)
     indices = movie.index_g_vectors(more)
     assert None not in indices and len(set(indices)) == len(indices)
@@ -110,13 +130,15 @@ def test_the_lattice_is_found(movie, vectors):
 
 
 def test_drift_is_found(movie, vectors):
-    provenance = movie.metadata.HyperspyLFP.Provenance
+    provenance = movie.metadata.HyperspyLFP.Simulation
     drift = np.stack([provenance.drift_x, provenance.drift_y], axis=-1)
     drift -= drift[0]
     assert abs(drift).max() > 0.3  # several pixels
-    for method in ("correlation", "phase"):
+    # the particle swells on one side more than on the other: its outline, which correlation sees,
+    # moves by up to a pixel for that
+    for method, bound in (("correlation", 0.0625), ("phase", 0.02)):
         found = movie.estimate_drift(method, g=vectors, show_progressbar=False).data
-        np.testing.assert_allclose(found, drift, atol=0.02)
+        np.testing.assert_allclose(found, drift, atol=bound)
 
 
 def test_composition_is_found(movie, truth, x):

@@ -10,10 +10,11 @@ experiment.
 """
 
 import numpy as np
-from scipy.special import erf
 
 from hyperspy_lfp import materials
+from hyperspy_lfp.kernels.imaging.spots import Profile
 from hyperspy_lfp.signals import ConcentrationEvolution, DiffractionSeries
+from hyperspy_lfp.simulation import _pattern, _zone
 
 KINDS = ("solid solution", "two-phase")
 _SHAPE = (240, 256)  # (y, x), pixels
@@ -24,6 +25,7 @@ _SIGMA = 1.1  # pixels, of all spots
 _TILT = np.deg2rad(12.0)  # a* axis in pattern 0, counter-clockwise from kx as displayed
 _TURN = np.deg2rad(0.5)  # how far the crystal turns
 _D_MIN = 0.2  # nm, spots
+_ZONE = (0, 1, 0)
 #: Counts of a spot for |F|^2/V of one (F in angstrom, V in its cube); (200) of FePO4 has 27e3.
 _COUNTS = 3e4
 _DIRECT = 3e5  # counts of the direct beam
@@ -143,51 +145,25 @@ def _angles():
 
 def _patterns(kind):
     """Expected counts of all patterns."""
-    compositions, fractions = _phases(kind)
-    g, strengths = _reflections(compositions)
-    counts = _COUNTS * fractions[..., None] * strengths
-    return [_pattern(*of_frame) for of_frame in zip(_centres(), _angles(), g, counts, strict=True)]
+    parts = np.stack(_phases(kind), axis=-1)
+    setup = _setup()
+    frames = zip(parts, _centres(), _angles(), strict=True)
+    return [_pattern.expected(*of_frame, setup) for of_frame in frames]
 
 
-def _pattern(centre, angle, g, counts):
-    """One pattern of spots g, (..., 2) along a* and c*, with `counts` each."""
-    cos, sin = np.cos(angle), np.sin(angle)
-    k = np.stack([g[..., 0] * cos + g[..., 1] * sin, -g[..., 0] * sin + g[..., 1] * cos], axis=-1)
-    places = np.concatenate([np.zeros((1, 2)), k.reshape(-1, 2) / _PIXEL]) + centre
-    counts = np.append(_DIRECT, counts)
-    across = np.array([_line(x, _SHAPE[1]) for x in places[:, 0]])
-    down = np.array([_line(y, _SHAPE[0]) for y in places[:, 1]])
-    y, x = (np.arange(n) for n in _SHAPE)
-    squared = ((y[:, None] - centre[1]) ** 2 + (x - centre[0]) ** 2) * _PIXEL**2
-    middle, width = _BACKGROUND
-    return (down * counts[:, None]).T @ across + middle / (1 + squared / width**2)
-
-
-def _line(centre, size):
-    """Part of a Gaussian spot in each row or column."""
-    edges = (np.arange(size + 1) - 0.5 - centre) / (np.sqrt(2) * _SIGMA)
-    return np.diff(erf(edges)) / 2
-
-
-def _reflections(x):
-    """The spots at compositions x: g in 1/nm along a* and c*, (*x, n, 2), and |F|^2/V, (*x, n)."""
+def _setup():
     material = materials.get("LiFePO4")
-    indices = _indices()
-    cell = material.cell(x)
-    g = 10 * np.array(indices)[:, [0, 2]] / cell[..., None, [0, 2]]
-    factors = np.stack([material.structure_factor(hkl, x) for hkl in indices], axis=-1)
-    return g, factors**2 / cell.prod(axis=-1)[..., None]
-
-
-def _indices():
-    """All (h 0 l) of the zone that are not forbidden, with a spacing above `_D_MIN` at any x."""
-    material = materials.get("LiFePO4")
-    every = [(h, 0, m) for h in range(-5, 6) for m in range(-5, 6) if (h, m) != (0, 0)]
-    return [
-        hkl
-        for hkl in every
-        if material.is_allowed(hkl) and material.d_spacing(hkl, [0.0, 1.0]).max() > _D_MIN
-    ]
+    return _pattern.Setup(
+        shape=_SHAPE,
+        pixel=_PIXEL,
+        material=material,
+        zone=_ZONE,
+        hkl=_zone.reflections(material, _ZONE, _D_MIN, [0.0, 1.0]),
+        scale=_COUNTS,
+        direct_beam=_DIRECT,
+        profile=Profile("gaussian", _SIGMA),
+        background=_BACKGROUND,
+    )
 
 
 def _stop():
@@ -230,15 +206,4 @@ def _axes():
         "units": "s",
         "navigate": True,
     }
-    pattern = [
-        {
-            "name": name,
-            "size": size,
-            "scale": _PIXEL,
-            "offset": -(size // 2) * _PIXEL,
-            "units": "1/nm",
-            "navigate": False,
-        }
-        for name, size in zip(("ky", "kx"), _SHAPE, strict=True)
-    ]
-    return [time, *pattern]
+    return [time, *_pattern.pattern_axes(_SHAPE, _PIXEL)]

@@ -44,6 +44,11 @@ LAYERS = (
 )
 
 
+#: Longest list of lists that files keep in order: HyperSpy's readers sort the items of a longer one
+#: as text, the tenth after the first. Arrays stay as they are.
+_MOST_ROWS = 10
+
+
 class LatticeSignal:
     """Mixin of all signal classes of the package."""
 
@@ -108,6 +113,7 @@ class LatticeSignal:
         # of the data, as is what HyperSpy keeps for itself: a navigator, how they were stacked
         metadata.get("Signal", {}).pop("Noise_properties", None)
         metadata.pop("_HyperSpy", None)
+        metadata.pop("Markers", None)  # see below
         metadata = copy.deepcopy(metadata)
         metadata.setdefault("Signal", {})["signal_type"] = cls._signal_type
         if quantity is not None:
@@ -120,6 +126,9 @@ class LatticeSignal:
             metadata.setdefault("General", {})["title"] = f"{title} of {name}" if name else title
         original = copy.deepcopy(self.original_metadata.as_dictionary())
         signal = _signal(cls, data, axes, metadata, original)
+        # HyperSpy makes no markers of the dictionaries that describe them
+        for name, marker in self.metadata.get_item("Markers", default={}):
+            signal.metadata.set_item(f"Markers.{name}", copy.deepcopy(marker))
         for item, values in (layers or {}).items():
             signal.metadata.set_item(item, _plain(values, axes))
         return signal
@@ -361,10 +370,14 @@ def map_axes(signal):
 
 
 def _signal(cls, data, axes, metadata, original=None):
-    signal = cls(
-        data, axes=[dict(a) for a in axes], metadata=metadata, original_metadata=original or {}
+    return cls(
+        data,
+        axes=[dict(a) for a in axes],
+        metadata=metadata,
+        original_metadata=original or {},
+        # as HyperSpy opens files; as_lazy() would make every signal, and each of its axes, twice
+        attributes={"_lazy": isinstance(data, da.Array)},
     )
-    return signal.as_lazy() if isinstance(data, da.Array) else signal
 
 
 def _plain(data, axes):
@@ -378,10 +391,20 @@ def _storable(value):
     """What survives .hspy and .zspy: floats, integers, strings, booleans, None, lists of them."""
     if isinstance(value, dict):
         return {k: _storable(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return value.tolist()
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, list | tuple):
+    if isinstance(value, np.ndarray | list | tuple):
+        array = np.asarray(value) if _is_rectangular(value) else None
+        if array is not None and array.ndim > 1 and max(array.shape[:-1]) > _MOST_ROWS:
+            return array
+        value = value.tolist() if isinstance(value, np.ndarray) else value
         return [_storable(v) for v in value]
     return value
+
+
+def _is_rectangular(value):
+    """Whether nested sequences are numbers of one shape."""
+    try:
+        return np.asarray(value).dtype.kind in "biuf"
+    except ValueError:  # ragged
+        return False

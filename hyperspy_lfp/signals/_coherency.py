@@ -201,7 +201,7 @@ class CoherencyMixin:
         >>> s = data.lithiation_movie().inav[:2]
         >>> x = s.to_concentration(*s.find_g_vectors(n=2), reference_frame=0)
         >>> x.coherency_response()
-        <ConcentrationMap, title: coherency response of lithiation movie, dimensions: (2|56, 51)>
+        <ConcentrationMap, title: coherency response of lithiation movie, dimensions: (2|56, 50)>
         """
         weights = {"gls": (1.0, 1.0), "a": (1.0, 0.0), "c": (0.0, 1.0)}
         if method not in weights:

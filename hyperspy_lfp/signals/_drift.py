@@ -129,7 +129,7 @@ class DriftMixin:
         >>> from hyperspy_lfp import data
         >>> s = data.lithiation_movie()
         >>> s.correct_drift(s.estimate_drift(show_progressbar=False), show_progressbar=False)
-        <HRTEMMovie, title: lithiation movie, dimensions: (12|320, 288)>
+        <HRTEMMovie, title: lithiation movie, dimensions: (12|256, 230)>
         """
         pixels = self._check_frames()
         if order not in range(6):

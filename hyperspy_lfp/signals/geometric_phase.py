@@ -238,7 +238,7 @@ class GeometricPhase(PhaseToConcentration, DislocationMixin, LatticeSignal, Comp
         >>> from hyperspy_lfp import data
         >>> s = data.lithiation_movie().inav[0]
         >>> s.gpa(*s.find_g_vectors(n=2)).displacement().ux
-        <Signal2D, title: ux: displacement of lithiation movie, dimensions: (|56, 51)>
+        <Signal2D, title: ux: displacement of lithiation movie, dimensions: (|56, 50)>
         """
         threshold = to_number(threshold, "threshold", low=0)
         ref, described = reference_gradient(self, reference, reference_frame)
@@ -315,7 +315,7 @@ class GeometricPhase(PhaseToConcentration, DislocationMixin, LatticeSignal, Comp
         >>> s = data.lithiation_movie().inav[0]
         >>> phase = s.gpa(*s.find_g_vectors(n=2))
         >>> phase.precision()
-        <Signal2D, title: precision of lithiation movie, dimensions: (2|56, 51)>
+        <Signal2D, title: precision of lithiation movie, dimensions: (2|56, 50)>
         """
         self._check_axes()
         threshold = to_number(threshold, "threshold", low=0)

@@ -154,7 +154,7 @@ class LatticeStrain(LatticeSignal, Signal2D):
         >>> s = data.lithiation_movie().inav[0]
         >>> strain = s.gpa(*s.find_g_vectors(n=2)).strain()
         >>> strain.to_concentration("LiFePO4", a_direction=(1, 0))
-        <ConcentrationMap, title: Li concentration of lithiation movie, dimensions: (|56, 51)>
+        <ConcentrationMap, title: Li concentration of lithiation movie, dimensions: (|56, 50)>
         """
         material = materials.get(material)
         zone = self._zone(material, zone)

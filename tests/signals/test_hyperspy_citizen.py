@@ -205,17 +205,20 @@ def test_a_stored_navigator_is_not_passed_on(images, vectors, helpers, name):
         plt.close("all")
 
 
-def test_permanent_markers(movie, vectors, helpers, tmp_path):
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("frames", [slice(None), 2], ids=["movie", "frame"])
+def test_permanent_markers(images, vectors, helpers, tmp_path, frames, lazy):
     """What was marked in the movie is marked in its maps, at the same place."""
+    movie = helpers.as_movie(images[frames], lazy=lazy)
     marker = hs.plot.markers.Points(offsets=[[4.0, 1.0]], sizes=8)
     movie.add_marker(marker, permanent=True, plot_marker=False)
-    for name, signal in helpers.steps(movie, vectors).items():
-        assert "Points" in signal.metadata.Markers
-        if name in ("ConcentrationEvolution", "SpotProfile", "SpotTrack"):
-            continue  # has no place
-        signal.plot()
-        plt.close("all")
-    x = movie.to_concentration(*vectors, resolution=0.6)
+    steps = helpers.steps(movie, vectors)
+    for signal in steps.values():
+        (copied,) = dict(signal.metadata.Markers).values()
+        assert type(copied) is hs.plot.markers.Points
+        assert signal is movie or copied is not marker
+    x = steps["ConcentrationMap"]
+    x.plot()
     x.save(tmp_path / "x.hspy")
     found = hs.load(tmp_path / "x.hspy")
     assert found.metadata.Markers.Points.kwargs["offsets"].tolist() == [[4.0, 1.0]]

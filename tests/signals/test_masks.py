@@ -1,5 +1,7 @@
 """Masks of the crystal, in all forms in which they can be given."""
 
+import functools
+
 import dask.array as da
 import hyperspy.api as hs
 import numpy as np
@@ -70,16 +72,29 @@ def _fit(movie, vectors, mask="auto", **kwargs):
     return movie.gpa(*vectors, resolution=0.6, mask=mask, show_progressbar=False, **kwargs)
 
 
+@pytest.fixture(scope="module")
+def in_memory(particles, vectors, distance, helpers):
+    """The phase of the particle by its mask, each computed once."""
+    masks = {"auto": "auto", None: None, "ROI": ROI, "array": distance > 0}
+    masks["per frame"] = masks["dask per frame"] = _per_frame(distance)
+
+    @functools.cache
+    def phase(mask):
+        return _fit(helpers.as_movie(particles), vectors, masks[mask])
+
+    return phase
+
+
 # --- every form of a mask is the same mask ---
 
 
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("form", FORMS)
-def test_all_forms_of_a_mask_agree(particles, vectors, distance, helpers, form, lazy):
+def test_all_forms_of_a_mask_agree(particles, in_memory, vectors, distance, helpers, form, lazy):
     movie = helpers.as_movie(particles, lazy=lazy)
     phase = _fit(movie, vectors, FORMS[form](distance > 0, 5))
     assert phase._lazy == lazy
-    expected = _fit(helpers.as_movie(particles), vectors, distance > 0)
+    expected = in_memory("array")
     np.testing.assert_array_equal(_computed(phase), expected.data)
     assert phase.axes_manager.as_dictionary() == expected.axes_manager.as_dictionary()
 
@@ -119,7 +134,7 @@ def test_masks_of_single_frames(particle, particles, vectors, distance, helpers)
 @pytest.mark.parametrize("chunks", [(1, -1, -1), (2, 30, 25), (-1, -1, -1)])
 @pytest.mark.parametrize("mask", ["auto", None, "per frame", "dask per frame", "ROI"])
 def test_lazy_movies_give_the_same_numbers(
-    particles, particle, vectors, distance, helpers, chunks, mask
+    particles, in_memory, vectors, distance, helpers, chunks, mask
 ):
     masks = _per_frame(distance)
     given = {
@@ -130,14 +145,14 @@ def test_lazy_movies_give_the_same_numbers(
     lazy = helpers.as_movie(da.from_array(particles, chunks=chunks), lazy=True)
     found = _fit(lazy, vectors, given)
     assert found._lazy
-    np.testing.assert_array_equal(_computed(found), _fit(particle, vectors, given).data)
+    np.testing.assert_array_equal(_computed(found), in_memory(mask).data)
 
 
-def test_a_lazy_mask_does_not_make_a_signal_in_memory_lazy(particle, vectors, distance):
+def test_a_lazy_mask_does_not_make_a_signal_in_memory_lazy(particle, in_memory, vectors, distance):
     mask = hs.signals.Signal2D(_per_frame(distance)).as_lazy()
     phase = _fit(particle, vectors, mask)
     assert not phase._lazy
-    np.testing.assert_array_equal(phase.data, _fit(particle, vectors, _per_frame(distance)).data)
+    np.testing.assert_array_equal(phase.data, in_memory("per frame").data)
 
 
 def test_nothing_is_read_before_it_is_asked_for(broken_movie, vectors, distance):
@@ -171,10 +186,10 @@ def test_several_navigation_axes(particles, particle, vectors, distance, helpers
 
 @pytest.mark.parametrize("form", ["ROI", "array", "signal", "lazy signal", "dask"])
 @pytest.mark.parametrize("lazy", [False, True])
-def test_single_frame(particles, particle, vectors, distance, helpers, form, lazy):
+def test_single_frame(particles, in_memory, vectors, distance, helpers, form, lazy):
     movie = helpers.as_movie(particles[2], lazy=lazy)
     mask = FORMS[form](distance > 0, 1)
-    expected = _fit(particle, vectors, distance > 0).data[2]
+    expected = in_memory("array").data[2]
     np.testing.assert_array_equal(_computed(_fit(movie, vectors, mask)), expected)
 
 
@@ -312,9 +327,17 @@ def test_no_mask_is_recorded_as_an_array(particle, vectors, distance):
     assert _recorded(phase) == "given"
 
 
+@pytest.fixture(scope="module")
+def x_of_whole_frames(particles, vectors, helpers):
+    movie = helpers.as_movie(particles)
+    return movie.to_concentration(*vectors, resolution=0.6, mask=None, show_progressbar=False)
+
+
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("mask", ["default", "auto", None, ROI, "per frame", "signal"])
-def test_to_concentration_passes_the_mask_on(particles, vectors, distance, helpers, mask, lazy):
+def test_to_concentration_passes_the_mask_on(
+    particles, x_of_whole_frames, vectors, distance, helpers, mask, lazy
+):
     given = {
         "per frame": _per_frame(distance),
         "signal": hs.signals.Signal2D(distance > 0.2),
@@ -328,9 +351,7 @@ def test_to_concentration_passes_the_mask_on(particles, vectors, distance, helpe
     np.testing.assert_array_equal(_computed(x), _computed(expected))
     noise, expected_noise = (s.metadata.Signal.Noise_properties.variance for s in (x, expected))
     np.testing.assert_array_equal(_computed(noise), _computed(expected_noise))
-    without = helpers.as_movie(particles).to_concentration(
-        *vectors, resolution=0.6, mask=None, show_progressbar=False
-    )
+    without = x_of_whole_frames
     assert _recorded(without) == "none"
     if mask is not None:
         assert np.isnan(x.data).sum() > np.isnan(without.data).sum()

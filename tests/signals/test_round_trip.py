@@ -1,5 +1,6 @@
 """Every signal opens again as what it was, and the next step works on what was opened."""
 
+import functools
 import logging
 import numbers
 
@@ -71,6 +72,19 @@ def steps(images, vectors, helpers, material):
     return steps
 
 
+@pytest.fixture(scope="module")
+def next_steps(steps):
+    """What the next step gives of each signal that was never in a file."""
+    return {name: compute(NEXT[name](signal.deepcopy())) for name, signal in steps.items()}
+
+
+@pytest.fixture(scope="module")
+def failing(images, vectors, helpers):
+    """Lazy signals of every class of a movie that cannot be read."""
+    broken = helpers.as_movie(helpers.Reader(images, broken=True).as_dask(), lazy=True)
+    return helpers.steps(broken, vectors)
+
+
 def noise(signal):
     """Variance and covariance that are nested in the metadata."""
     node = signal.metadata.get_item(NOISE, default=None)
@@ -136,7 +150,7 @@ def assert_same_items(found, expected, path=""):
 @pytest.mark.parametrize("saved_lazy", [False, True], ids=["saved", "saved lazily"])
 @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
 @pytest.mark.parametrize("name", CLASSES)
-def test_round_trip(steps, tmp_path, caplog, name, suffix, saved_lazy, opened_lazy):
+def test_round_trip(steps, next_steps, tmp_path, caplog, name, suffix, saved_lazy, opened_lazy):
     expected = steps[name]
     assert type(expected).__name__ == name
     path = tmp_path / f"signal.{suffix}"
@@ -149,7 +163,7 @@ def test_round_trip(steps, tmp_path, caplog, name, suffix, saved_lazy, opened_la
     assert found.metadata.Signal.signal_type == name
 
     result = compute(NEXT[name](found))
-    reference = compute(NEXT[name](expected.deepcopy()))
+    reference = next_steps[name]
     assert_same_items(without_noise(result), without_noise(reference))
     np.testing.assert_array_equal(result.data, reference.data)
     for key, nested in noise(reference).items():
@@ -159,17 +173,16 @@ def test_round_trip(steps, tmp_path, caplog, name, suffix, saved_lazy, opened_la
 
 
 @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
-@pytest.mark.parametrize("name", CLASSES[1:])
 def test_lazy_results_are_saved_without_being_computed_before(
-    images, steps, vectors, helpers, tmp_path, name, suffix
+    images, vectors, helpers, shapes, tmp_path, suffix
 ):
-    movie = helpers.as_movie(images, lazy=True)
-    lazy = helpers.steps(movie, vectors)[name]
-    expected = helpers.steps(helpers.as_movie(images), vectors)[name]
-    path = tmp_path / f"signal.{suffix}"
-    lazy.save(path, show_progressbar=False)
-    assert lazy._lazy
-    assert_same(hs.load(path), expected)
+    lazy = helpers.steps(helpers.as_movie(images, lazy=True), vectors)
+    expected = shapes("movie")
+    for name in CLASSES[1:]:
+        path = tmp_path / f"{name}.{suffix}"
+        lazy[name].save(path, show_progressbar=False)
+        assert lazy[name]._lazy
+        assert_same(hs.load(path), expected[name])
 
 
 @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
@@ -260,17 +273,28 @@ def test_a_reference_region_in_the_file(steps, tmp_path):
     assert (found.definition, found.angle) == ("finite", 12.0)
 
 
+@pytest.fixture(scope="module")
+def shapes(images, vectors, helpers):
+    """Signals of every class by the shape of the movie, each made when it is asked for."""
+
+    @functools.cache
+    def steps(shape):
+        data = {"frame": images[2], "stack": np.stack([images, images[::-1]])}.get(shape, images)
+        movie = helpers.as_movie(data)
+        if shape == "times":
+            time = movie.axes_manager.navigation_axes[0]
+            time.convert_to_non_uniform_axis()
+            time.axis = np.array([0.0, 1.0, 4.0, 9.0, 16.0])
+        return helpers.steps(movie, vectors)
+
+    return steps
+
+
 @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
 @pytest.mark.parametrize("shape", ["frame", "stack", "times"])
-def test_other_shapes(images, vectors, helpers, tmp_path, shape, suffix):
+def test_other_shapes(shapes, tmp_path, shape, suffix):
     """A single frame, a stack of movies, and a time axis that is not uniform."""
-    data = {"frame": images[2], "stack": np.stack([images, images[::-1]]), "times": images}[shape]
-    movie = helpers.as_movie(data)
-    if shape == "times":
-        time = movie.axes_manager.navigation_axes[0]
-        time.convert_to_non_uniform_axis()
-        time.axis = np.array([0.0, 1.0, 4.0, 9.0, 16.0])
-    for name, signal in helpers.steps(movie, vectors, show_progressbar=False).items():
+    for name, signal in shapes(shape).items():
         if shape == "frame" and name in ("ConcentrationEvolution", "SpotTrack"):
             continue  # see below
         path = tmp_path / f"{name}.{suffix}"
@@ -284,8 +308,8 @@ def test_other_shapes(images, vectors, helpers, tmp_path, shape, suffix):
 
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
-def test_evolution_of_a_single_frame(images, vectors, helpers, tmp_path, suffix, lazy):
-    evolution = helpers.steps(helpers.as_movie(images[2]), vectors)["ConcentrationEvolution"]
+def test_evolution_of_a_single_frame(shapes, tmp_path, suffix, lazy):
+    evolution = shapes("frame")["ConcentrationEvolution"]
     evolution.save(tmp_path / f"e.{suffix}")
     found = hs.load(tmp_path / f"e.{suffix}", lazy=lazy)
     assert type(found).__name__ == ("Lazy" if lazy else "") + "ConcentrationEvolution"
@@ -297,8 +321,8 @@ def test_evolution_of_a_single_frame(images, vectors, helpers, tmp_path, suffix,
 
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
-def test_spot_of_a_single_frame(images, vectors, helpers, tmp_path, suffix, lazy):
-    track = helpers.steps(helpers.as_movie(images[2]), vectors)["SpotTrack"]
+def test_spot_of_a_single_frame(shapes, tmp_path, suffix, lazy):
+    track = shapes("frame")["SpotTrack"]
     track.save(tmp_path / f"t.{suffix}")
     found = hs.load(tmp_path / f"t.{suffix}", lazy=lazy)
     assert type(found).__name__ == ("Lazy" if lazy else "") + "SpotTrack"
@@ -309,7 +333,7 @@ def test_spot_of_a_single_frame(images, vectors, helpers, tmp_path, suffix, lazy
 @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_file_that_is_overwritten_is_never_lost(
-    steps, images, vectors, helpers, tmp_path, monkeypatch, name, suffix
+    steps, failing, tmp_path, monkeypatch, name, suffix
 ):
     """Neither by what is read from it, nor by an error, nor without being asked."""
     expected = steps[name]
@@ -327,19 +351,18 @@ def test_a_file_that_is_overwritten_is_never_lost(
         )
         assert intact(), arguments
 
-    broken = helpers.as_movie(helpers.Reader(images, broken=True).as_dask(), lazy=True)
-    failing = helpers.steps(broken, vectors)[name]
+    broken = failing[name]
     with pytest.raises(RuntimeError, match="the movie was read"):
-        failing.save(path, overwrite=True, show_progressbar=False)
+        broken.save(path, overwrite=True, show_progressbar=False)
     assert intact()
-    failing.save(path, overwrite=False, show_progressbar=False)
+    broken.save(path, overwrite=False, show_progressbar=False)
     assert intact()
     monkeypatch.setattr("builtins.input", lambda message: "n")
-    failing.save(path, show_progressbar=False)
+    broken.save(path, show_progressbar=False)
     assert intact()
     monkeypatch.setattr("builtins.input", lambda message: "y")
     with pytest.raises(RuntimeError, match="the movie was read"):
-        failing.save(path, show_progressbar=False)
+        broken.save(path, show_progressbar=False)
     assert intact()
 
 

@@ -1,0 +1,1 @@
+"""What a microscope records of a lattice: fringes, spots, detector."""

@@ -1,0 +1,1 @@
+"""Phase field of a particle that takes up lithium: energy, kinetics, solver."""
