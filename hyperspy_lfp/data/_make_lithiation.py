@@ -2,9 +2,9 @@
 
 A particle of 12.5 x 11 nm takes up lithium at 18C in the simulation of
 `hyperspy_lfp.simulation.lithiation` (model ``kinetic_hump``). Domain 1, its upper left quarter,
-fills first, gives lithium back while the particle as a whole goes on filling, and fills up at last. The
-lattice follows by Vegard's law at each point. Numbers that are not the model's are this package's
-own choice. On one platform its data come out the same, bit for bit.
+fills first, gives lithium back while the particle as a whole goes on filling, and fills up at last.
+The lattice follows by Vegard's law at each point. Numbers that are not the model's are this
+package's own choice. On one platform its data come out the same, bit for bit.
 """
 
 import sys

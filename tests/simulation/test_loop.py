@@ -21,7 +21,7 @@ def truth():
 
 
 def _measured(x, seed):
-    """Maps of a movie of x, and the truth at their pixels as the window of the analysis smears it."""
+    """Maps of a movie of x, and the truth at their pixels as the analysis smears it."""
     drift = np.linspace(0, 1, len(x.data))[:, None] * [-0.3, 0.5]
     movie = simulation.hrtem_movie(
         x, pixel=PIXEL, dose=500, hkl=HKL, lattice="vegard", drift=drift, seed=seed

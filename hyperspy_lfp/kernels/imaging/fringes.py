@@ -53,7 +53,7 @@ def draw(shape, pixel, origin, pose, coarse, lattice, amplitudes, edge, absorpti
     pose : Pose
     coarse : Grid
     lattice : Lattice
-    amplitudes : array of shape (n, *coarse.shape)
+    amplitudes : array of shape (n, y, x), those of the coarse grid
         Spline coefficients of C, one for each reflection.
     edge : Edge
     absorption : float

@@ -110,7 +110,7 @@ def invert(u, grid, shift, angle, coarse):
 
     Returns
     -------
-    array of shape (2, *coarse.shape)
+    array of shape (2, y, x), those of the grid
 
     Raises
     ------

@@ -1,4 +1,4 @@
-r"""Chemical potential of a regular solution with gradient energy and coherency.
+r"""Chemical potential of a regular solution with gradient energy and coherency [Bazant2013]_.
 
 All energies in units of :math:`k_BT`, per site:
 

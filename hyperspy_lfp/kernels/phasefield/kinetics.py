@@ -25,6 +25,8 @@ respect to each of the three.
 
 References
 ----------
+.. [Bazant2013] M. Z. Bazant, Theory of chemical kinetics and charge transfer based on
+   nonequilibrium thermodynamics, Acc. Chem. Res. 46 (2013) 1144, doi:10.1021/ar300145c
 .. [Zeng2014] Y. Zeng, R. B. Smith, P. Bai, M. Z. Bazant, Simple formula for
    Marcus-Hush-Chidsey kinetics, J. Electroanal. Chem. 735 (2014) 77,
    doi:10.1016/j.jelechem.2014.09.038
