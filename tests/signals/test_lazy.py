@@ -337,7 +337,7 @@ def test_memory_does_not_grow_with_the_movie(helpers, vectors, monkeypatch, tmp_
     frame = images[0].nbytes
     monkeypatch.setattr(_frames, "CHUNK_BYTES", 2 * frame)
     peaks = []
-    for frames in (10, 100):
+    for frames in (30, 120):
         source = Source(images)
         data = da.map_blocks(
             source,
