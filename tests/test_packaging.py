@@ -127,7 +127,7 @@ def test_yaml_agrees_with_the_class(name):
 
 
 def test_public_names():
-    modules = {"data", "materials", "plotting", "signals"}
+    modules = {"data", "materials", "plotting", "signals", "simulation"}
     assert set(hyperspy_lfp.__all__) == modules | {"compute", "save"}
     for name in modules:
         assert getattr(hyperspy_lfp, name).__name__ == f"hyperspy_lfp.{name}"
