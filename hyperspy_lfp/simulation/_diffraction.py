@@ -1,6 +1,5 @@
 """Series of electron diffraction patterns of a particle whose composition is known."""
 
-import dask.array as da
 import numpy as np
 
 from hyperspy_lfp import materials
@@ -10,7 +9,7 @@ from hyperspy_lfp.signals import DiffractionSeries, _frames
 from hyperspy_lfp.signals._units import to_length, to_number
 from hyperspy_lfp.simulation import _options, _pattern, _zone
 from hyperspy_lfp.simulation._parts import coherent_parts, free_parts
-from hyperspy_lfp.simulation._source import read_source, store_source
+from hyperspy_lfp.simulation._source import read_source, render, store_source
 
 LATTICES = ("free", "coherent")
 #: Size above which a series stays lazy unless it is said.
@@ -222,7 +221,16 @@ def diffraction_series(
     poses = np.column_stack([centres / pixel + middle, np.deg2rad(angles), np.arange(frames)])
     size = frames * shape[0] * shape[1] * dtype.itemsize
     lazy = size > _LARGE if lazy is None else bool(lazy)
-    data = _data(parts, poses[:, None], setup, bool(source.navigation), lazy)
+    data = render(
+        _pattern.render_block,
+        [parts, poses[:, None]],
+        bool(source.navigation),
+        1,
+        lazy,
+        out_shape=shape,
+        dtype=dtype,
+        setup=_frames.delayed_plan(_same, setup),
+    )
     series = DiffractionSeries(
         data, axes=[*source.navigation, *_pattern.pattern_axes(shape, pixel)]
     )
@@ -259,7 +267,6 @@ def diffraction_series(
         background=background,
         beam_stop=edges,
         beam_stop_units="1/nm",
-        # no lists of lists: files give them back in the order of 1, 10, 2
         hot_pixels_x=hot[:, 1],
         hot_pixels_y=hot[:, 0],
         hot_counts=hot_counts,
@@ -273,27 +280,6 @@ def diffraction_series(
     )
     series.metadata.set_item("HyperspyLFP.Simulation.source", store_source(source, title))
     return series
-
-
-def _data(parts, poses, setup, stacked, lazy):
-    """The patterns as one array, dask if lazy; the same graph either way."""
-    arrays = [parts, poses]
-    if stacked:
-        arrays = [da.from_array(_frames._Frames(a), chunks=(1, *a.shape[1:])) for a in arrays]
-    else:
-        arrays = [a[0] for a in arrays]
-        arrays = [da.from_array(a, chunks=a.shape) for a in arrays] if lazy else arrays
-    data = _frames.map_frames(
-        _pattern.render_block,
-        *arrays,
-        core=2,
-        out_shape=setup.shape,
-        dtype=setup.dtype,
-        setup=_frames.delayed_plan(_same, setup),
-    )
-    if not lazy and isinstance(data, da.Array):
-        (data,) = _frames.compute_arrays([data], show_progressbar=False)
-    return data
 
 
 def _same(setup):

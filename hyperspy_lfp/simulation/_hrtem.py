@@ -1,6 +1,5 @@
 """Movies of lattice images of a particle whose composition is known."""
 
-import dask.array as da
 import numpy as np
 
 from hyperspy_lfp import materials
@@ -22,7 +21,7 @@ from hyperspy_lfp.simulation._settings import (
     shape_of,
     sign_of,
 )
-from hyperspy_lfp.simulation._source import read_source, store_source
+from hyperspy_lfp.simulation._source import read_source, render, store_source
 
 NODE = "HyperspyLFP.Simulation"
 #: Size above which a movie stays lazy unless it is said.
@@ -254,7 +253,16 @@ def hrtem_movie(
     poses = np.column_stack([shifts + middle, np.deg2rad(angles), np.arange(frames)])
     size = frames * shape[0] * shape[1] * np.dtype(dtype).itemsize
     lazy = size > _LARGE if lazy is None else bool(lazy)
-    data = _data(known, poses, sign, setup, bool(source.navigation), chunks, lazy)
+    data = render(
+        render_block,
+        [known.x, known.u, poses] + ([] if sign is None else [sign]),
+        bool(source.navigation),
+        chunks,
+        lazy,
+        out_shape=shape,
+        dtype=dtype,
+        scene=_frames.delayed_plan(build_scene, setup),
+    )
     movie = HRTEMMovie(data, axes=[*source.navigation, *_image_axes(shape, pixel)])
     movie = movie.as_lazy() if lazy else movie
     title = truth.metadata.get_item("General.title", default="")
@@ -297,28 +305,6 @@ def hrtem_movie(
     )
     movie.metadata.set_item(f"{NODE}.source", store_source(source, title))
     return movie
-
-
-def _data(known, poses, sign, setup, stacked, chunks, lazy):
-    """The frames as one array, dask if lazy; the same graph either way."""
-    arrays = [known.x, known.u, poses] + ([] if sign is None else [sign])
-    if stacked:
-        # one array each, of which every task takes its own frames: no copies in the graph
-        arrays = [da.from_array(_frames._Frames(a), chunks=(chunks, *a.shape[1:])) for a in arrays]
-    else:
-        arrays = [a[0] for a in arrays]
-        arrays = [da.from_array(a, chunks=a.shape) for a in arrays] if lazy else arrays
-    data = _frames.map_frames(
-        render_block,
-        *arrays,
-        core=2,
-        out_shape=setup.shape,
-        dtype=setup.dtype,
-        scene=_frames.delayed_plan(build_scene, setup),
-    )
-    if not lazy and isinstance(data, da.Array):
-        (data,) = _frames.compute_arrays([data], show_progressbar=False)
-    return data
 
 
 def _image_axes(shape, pixel):

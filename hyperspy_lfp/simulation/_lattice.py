@@ -15,7 +15,7 @@ from hyperspy_lfp.signals import _coherency
 LATTICES = ("coherent", "vegard")
 #: Tension with which composition goes on beyond the particle, in pixels to the -2: it levels off
 #: within two pixels.
-_TENSION = 0.25
+TENSION = 0.25
 #: Pixels that all fields reach beyond the map, besides the width of the edge.
 _BEYOND = 4
 #: Samples to a pixel of the map along axes that are not those of the map.
@@ -76,7 +76,7 @@ def fields(source, zone, lattice, condition, refinement, reach):
     values = np.pad(
         source.x, [(0, 0), *((p, p) for p in pad)], constant_values=np.nan, mode="constant"
     )
-    values = extend(values, np.isfinite(values), _TENSION)
+    values = extend(values, np.isfinite(values), TENSION)
     grid = _centred(values.shape[1:], source.spacing)
     x = _coefficients(values)
     if lattice == "vegard":
@@ -175,11 +175,21 @@ def _coherent(values, x, grid, source, zone, condition, refinement, pad):
 
 def _equilibrium(x, mask, spacing, source, zone, condition):
     """Displacement at the corners of the pixels, (frames, 2, ny + 1, nx + 1), NaN off them."""
+    u, mesh = nodal_displacement(x, mask, spacing, source, zone, condition, "vegard")
+    return _on_corners(_at_rest(np.moveaxis(u, -1, 0), mesh), mesh)
+
+
+def nodal_displacement(x, mask, spacing, source, zone, condition, instead):
+    """Displacement (2, nodes, frames) of a particle in elastic equilibrium, and its mesh.
+
+    Up to a rigid motion of each piece; x is (frames, elements), and `instead` the lattice that an
+    error names.
+    """
     material = source.material
     if material.elastic is None:
         raise ValueError(
             f"lattice='coherent' needs the elastic constants of {material.name}, which are not "
-            "given: take a Material with elastic=(C11, ...), or lattice='vegard'."
+            f"given: take a Material with elastic=(C11, ...), or lattice={instead!r}."
         )
     axes = axes_in_map(source.a_direction)
     how = _coherency.settings(material, zone, axes, condition, spacing, 0.0, 0.0)
@@ -188,8 +198,7 @@ def _equilibrium(x, mask, spacing, source, zone, condition):
         medium = elasticity.orthotropic_medium(how.constants, direction, axes[0], condition)
         mesh = elasticity.build_mesh(mask, spacing, medium)
         total = total + elasticity.displacements(weight.T, mesh)
-    u = np.moveaxis(total[: 2 * mesh.n_nodes].reshape(2, mesh.n_nodes, -1), -1, 0)
-    return _on_corners(_at_rest(u, mesh), mesh)
+    return total[: 2 * mesh.n_nodes].reshape(2, mesh.n_nodes, -1), mesh
 
 
 def _loads(material, zone, x):

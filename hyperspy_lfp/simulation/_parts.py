@@ -3,15 +3,11 @@
 import numpy as np
 
 from hyperspy_lfp.kernels.imaging.extension import extend
-from hyperspy_lfp.kernels.mechanics import elasticity
-from hyperspy_lfp.signals import _coherency
-from hyperspy_lfp.simulation._lattice import _loads, axes_in_map
+from hyperspy_lfp.simulation._lattice import TENSION, axes_in_map, nodal_displacement
 
 #: Compositions this close are one part at their mean: (600) moves by 1e-3 1/nm within, so that
 #: spots of 0.03 1/nm are narrower by less than a ten thousandth for what is lost.
 _STEP = 1 / 256
-#: Tension of the composition beyond where a frame has it, as of `hrtem_movie`: in pixels to the -2.
-_TENSION = 0.25
 
 
 def free_parts(source):
@@ -62,38 +58,24 @@ def coherent_parts(source, zone, condition):
             "for a beam along an axis of the cell only, (0, 1, 0), (1, 0, 0) or (0, 0, 1); for "
             "other zones take lattice='free'."
         )
-    if source.material.elastic is None:
-        raise ValueError(
-            f"lattice='coherent' needs the elastic constants of {source.material.name}, which are "
-            "not given: take a Material with elastic=(C11, ...), or lattice='free'."
-        )
     mask, axes = source.mask, axes_in_map(source.a_direction)
     known = np.isfinite(source.x)
-    x = (
-        extend(source.x, known, _TENSION)[:, mask]
-        if not known[:, mask].all()
-        else source.x[:, mask]
-    )
-    gradient = axes @ _gradients(x, source, zone, axes, condition) @ axes.T
+    x = extend(source.x, known, TENSION)[:, mask] if not known[:, mask].all() else source.x[:, mask]
+    gradient = axes @ _gradients(x, source, zone, condition) @ axes.T
     inverse = np.linalg.inv(np.eye(2) + gradient).swapaxes(-1, -2)
     share = known[:, mask] / np.count_nonzero(mask)
     return np.concatenate([np.stack([x, share], axis=-1), inverse.reshape(*x.shape, 4)], axis=-1)
 
 
-def _gradients(x, source, zone, axes, condition):
+def _gradients(x, source, zone, condition):
     """Mean displacement gradient of each pixel, (frames, n, 2, 2), in (x, y) order in the map.
 
     The mean rotation of each piece of the particle is zero.
     """
-    how = _coherency.settings(source.material, zone, axes, condition, source.spacing, 0.0, 0.0)
-    u = 0.0
-    for weight, direction in _loads(source.material, zone, x):
-        medium = elasticity.orthotropic_medium(how.constants, direction, axes[0], condition)
-        mesh = elasticity.build_mesh(source.mask, source.spacing, medium)
-        u = u + elasticity.displacements(weight.T, mesh)
+    u, mesh = nodal_displacement(x, source.mask, source.spacing, source, zone, condition, "free")
     dy, dx = mesh.spacing
     slopes = np.array([(-1, 1, -1, 1), (-1, -1, 1, 1)]) / [[2 * dx], [2 * dy]]
-    corners = u[: 2 * mesh.n_nodes].reshape(2, mesh.n_nodes, -1)[:, mesh.nodes]
+    corners = u[:, mesh.nodes]
     gradient = np.einsum("cnkf,dk->fncd", corners, slopes)
     for piece in range(mesh.n_pieces):
         own = mesh.labels == piece

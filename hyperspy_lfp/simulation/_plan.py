@@ -32,7 +32,8 @@ from hyperspy_lfp.signals._choosing import _table_error
 from hyperspy_lfp.signals._units import to_length, to_number, to_vectors
 from hyperspy_lfp.simulation import _reflections
 from hyperspy_lfp.simulation._lattice import axes_in_map, in_plane
-from hyperspy_lfp.simulation._options import positive
+from hyperspy_lfp.simulation._options import positive, whole
+from hyperspy_lfp.simulation._source import unit_direction
 
 #: Finest resolution in units of the largest spacing, as `HRTEMMovie.gpa` takes it.
 _FINEST = 0.55
@@ -138,11 +139,10 @@ def plan(
     dose = positive(dose, "dose", "400 (electrons a pixel)")
     sigma = to_length(resolution, "nm", "resolution")
     pixel = to_length(pixel, "nm", "pixel")
-    if not isinstance(frames, int | np.integer) or isinstance(frames, bool) or frames < 1:
-        raise ValueError(f"frames={frames!r} must be a whole number, 1 or more.")
+    frames = whole(frames, "frames")
     material = materials.get(material)
     zone = materials.check_zone(material.zone if zone is None else zone)
-    axes = _directions(a_direction)
+    axes = axes_in_map(unit_direction(a_direction))
     composition = np.mean([material.composition[0], material.composition[-1]]) if x is None else x
     composition = to_number(composition, "x", example="0.5")
     if g is not None and hkl is not None:
@@ -179,7 +179,7 @@ def plan(
         resolution_elements=None if sides is None else sides[0] * sides[1] / (4 * np.pi * sigma**2),
         resolution=sigma,
         box=sides,
-        frames=int(frames),
+        frames=frames,
     )
 
 
@@ -248,13 +248,6 @@ def _contrasts(contrast, number):
     if not np.all(np.isfinite(array) & (array != 0) & (np.abs(array) <= 1)):
         raise ValueError(f"contrast={contrast!r} must be between 0 and 1, and not 0.")
     return np.abs(np.broadcast_to(array, number))
-
-
-def _directions(a_direction):
-    direction = np.asarray(a_direction, dtype=float)
-    if direction.shape != (2,) or not 0 < np.hypot(*direction) < np.inf:
-        raise ValueError(f"a_direction={a_direction!r} must be a vector (x, y) that is not zero.")
-    return axes_in_map(direction / np.hypot(*direction))
 
 
 def _sides(box):

@@ -129,7 +129,7 @@ def _expected(x, u, row, sign, scene):
         random = np.random.default_rng(np.random.SeedSequence([setup.seed, *number, _FILM]))
         image += np.float32(setup.film) * detector.film(scene.padded, setup.film_cutoff, random)
     if scene.factor is not None:
-        image = fft.irfft2(fft.rfft2(image) * scene.factor, s=image.shape)
+        image = detector.transfer(image, scene.factor)
         inner = (slice(scene.border, scene.border + n) for n in setup.shape)
         image = image[tuple(inner)]
     return np.maximum(image, 0, out=image)

@@ -2,10 +2,11 @@
 
 from typing import NamedTuple
 
+import dask.array as da
 import numpy as np
 
 from hyperspy_lfp import materials
-from hyperspy_lfp.signals import ConcentrationMap
+from hyperspy_lfp.signals import ConcentrationMap, _frames
 from hyperspy_lfp.signals._units import in_nanometre, pixels_of
 
 
@@ -72,19 +73,24 @@ def read_source(truth, material=None, a_direction=None):
             f"truth is NaN everywhere in frame {empty[0]} ({len(empty)} in all): there is no "
             "particle to simulate. Take the frames that have one, `truth.inav[...]`."
         )
-    direction = np.array((1.0, 0.0) if a_direction is None else a_direction, dtype=float)
-    if direction.shape != (2,) or not 0 < np.hypot(*direction) < np.inf:
-        raise ValueError(
-            f"a_direction={a_direction!r} must be a vector (x, y) that is not zero, along crystal "
-            "axis a in the map."
-        )
     return Source(
         data,
         tuple(float(s) * factor for s in pixels.scale[::-1]),
         _material_of(truth, material),
-        direction / np.hypot(*direction),
+        unit_direction((1.0, 0.0) if a_direction is None else a_direction),
         navigation,
     )
+
+
+def unit_direction(a_direction):
+    """A unit vector along crystal axis a, from one of any length."""
+    direction = np.array(a_direction, dtype=float)
+    if direction.shape != (2,) or not 0 < np.hypot(*direction) < np.inf:
+        raise ValueError(
+            f"a_direction={a_direction!r} must be a vector (x, y) that is not zero, along crystal "
+            "axis a."
+        )
+    return direction / np.hypot(*direction)
 
 
 def signal_axes(source):
@@ -111,6 +117,23 @@ def _material_of(truth, material):
             'material="LiFePO4", or another name or Material.'
         )
     return truth.material
+
+
+def render(block, arrays, stacked, chunks, lazy, **settings):
+    """Frames drawn by a block function from what belongs to each; the same lazy or not.
+
+    `arrays` lead with the frames; without an axis for these (`stacked`) there is one frame.
+    """
+    if stacked:
+        # one array each, of which every task takes its own frames: no copies in the graph
+        arrays = [da.from_array(_frames._Frames(a), chunks=(chunks, *a.shape[1:])) for a in arrays]
+    else:
+        arrays = [a[0] for a in arrays]
+        arrays = [da.from_array(a, chunks=a.shape) for a in arrays] if lazy else arrays
+    data = _frames.map_frames(block, *arrays, core=2, **settings)
+    if not lazy and isinstance(data, da.Array):
+        (data,) = _frames.compute_arrays([data], show_progressbar=False)
+    return data
 
 
 def store_source(source, title):

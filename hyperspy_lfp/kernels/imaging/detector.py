@@ -30,12 +30,18 @@ def scintillator_mtf(qy, qx):
 MTF = {"pixel": pixel_mtf, "scintillator": scintillator_mtf}
 
 
-def transfer(image, mtf):
-    """Multiply the spectrum of an image, taken as periodic, by a transfer function.
+def transfer(image, factor):
+    """Multiply the spectrum of an image, taken as periodic, by a factor of `transfer_factor`."""
+    return fft.irfft2(fft.rfft2(image) * factor, s=image.shape)
+
+
+def transfer_factor(shape, mtf):
+    """The transfer function on the half spectrum of real images.
 
     Parameters
     ----------
-    image : float32 array of shape (ny, nx)
+    shape : (int, int)
+        Of the image.
     mtf : str or callable
         A name, or a function of the spatial frequency in cycles per pixel, an array (0.5 is
         Nyquist's along an axis).
@@ -49,12 +55,6 @@ def transfer(image, mtf):
     ValueError
         If the function gives anything but finite real numbers of the shape of its argument.
     """
-    factor = transfer_factor(image.shape, mtf)
-    return fft.irfft2(fft.rfft2(image) * factor, s=image.shape)
-
-
-def transfer_factor(shape, mtf):
-    """The transfer function on the half spectrum of real images, float32."""
     qy, qx = fft.fftfreq(shape[0])[:, None], fft.rfftfreq(shape[1])[None, :]
     frequency = np.hypot(qy, qx)
     values = MTF[mtf](qy, qx) if isinstance(mtf, str) else np.asarray(mtf(frequency))
